@@ -1,0 +1,57 @@
+"""What a turn wants sent: filled by the protocol core, flushed by the runtime after the commit.
+
+Nothing leaves a node while it is being decided. All messages of one turn to one destination travel
+in one frame, and only once everything the turn stored is durable ("persist, then send").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from node.protocol.messages import ClientReply, PeerMessage
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something worth telling people: one line of `kvctl events`, one fact for the dashboard."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+class Outbox:
+    """Messages by destination, in the order they were added, and events."""
+
+    __slots__ = ("events", "to_clients", "to_peers")
+
+    def __init__(self) -> None:
+        self.to_peers: dict[str, list[PeerMessage]] = {}
+        self.to_clients: dict[bytes, list[ClientReply]] = {}
+        self.events: list[Event] = []
+
+    def send(self, peer: str, message: PeerMessage) -> None:
+        """Queue a message for another node."""
+        queue = self.to_peers.get(peer)
+        if queue is None:
+            self.to_peers[peer] = [message]
+        else:
+            queue.append(message)
+
+    def reply(self, client: bytes, message: ClientReply) -> None:
+        """Queue an answer for a client, known by its socket identity."""
+        queue = self.to_clients.get(client)
+        if queue is None:
+            self.to_clients[client] = [message]
+        else:
+            queue.append(message)
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Queue an event; the runtime adds time, node and sequence number."""
+        self.events.append(Event(kind, fields))
+
+    def clear(self) -> None:
+        """Forget everything: it was flushed, or must never be sent."""
+        self.to_peers = {}
+        self.to_clients = {}
+        self.events = []

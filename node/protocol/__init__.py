@@ -1,0 +1,1 @@
+"""What travels between processes: message types (`messages`) and their framing (`codec`)."""
