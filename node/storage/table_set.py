@@ -1,0 +1,93 @@
+"""The SSTables that make up the store now, newest first, and how a read goes through them.
+
+A get asks each table's Bloom filter, from the newest to the oldest, and opens a table only on
+"maybe"; the first table that knows the key answers. With about one false maybe in a hundred, a get
+costs little more than one look into one table, however many there are. Recent answers are kept
+(`answer_cache`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node.errors import CorruptRecordError
+from node.ports import Record
+from node.storage.answer_cache import AnswerCache
+from node.storage.block import place_of
+from node.storage.bloom_filter import hash_pair
+from node.storage.record_codec import ABSENT
+from node.storage.sstable import SSTable, TableDescription
+
+
+class TableSet:
+    """All tables the manifest names, open for reading on the loop's thread."""
+
+    def __init__(self, tables: Sequence[SSTable]) -> None:
+        """`tables` in any order."""
+        self.newest_first: list[SSTable] = []
+        self._answers = AnswerCache()
+        self.bloom_negatives = 0
+        self.bloom_hits = 0
+        self.bloom_false_positives = 0
+        self.corrupt_records = 0
+        """Reads that failed because of damage."""
+        for table in tables:
+            self.replace(table, ())
+
+    def find(self, partition: int, key: bytes) -> Record | None:
+        """The newest record in any table, None if there is none. Raises `CorruptRecordError`."""
+        place = place_of(partition, key)
+        answer = self._answers.get(place)
+        if answer is ABSENT:
+            answer = self._search(place)
+            self._answers.put(place, answer)
+        return answer
+
+    def _search(self, place: bytes) -> Record | None:
+        hashes = hash_pair(place)
+        for table in self.newest_first:
+            if not table.bloom.may_contain(hashes):
+                self.bloom_negatives += 1
+                continue
+            try:
+                found = table.find(place)
+            except CorruptRecordError:
+                self.corrupt_records += 1
+                raise
+            if found is not ABSENT:
+                self.bloom_hits += 1
+                return found
+            self.bloom_false_positives += 1
+        return None
+
+    def by_id(self, table_id: int) -> SSTable | None:
+        """The table of an id, None if it was merged away."""
+        return next((t for t in self.newest_first if t.description.table_id == table_id), None)
+
+    def replace(self, added: SSTable, removed: Sequence[TableDescription]) -> None:
+        """Put a table in the place of others, which are closed."""
+        kept = [added]
+        for table in self.newest_first:
+            if table.description in removed:
+                table.close()
+            else:
+                kept.append(table)
+        self.newest_first = sorted(kept, key=lambda t: -t.description.first_segment)
+
+    def forget_answers(self) -> None:
+        """The tables do not answer as they did: one was flushed, or a damaged one given up."""
+        self._answers.clear()
+
+    def oldest_first(self) -> list[tuple[TableDescription, bool]]:
+        """(description, in quarantine) of every table, as the compaction policy wants it."""
+        return [(table.description, bool(table.damage)) for table in reversed(self.newest_first)]
+
+    def damaged(self) -> tuple[str, ...]:
+        """File names of the tables in quarantine, oldest first."""
+        tables = reversed(self.newest_first)
+        return tuple(table.description.file_name for table in tables if table.damage)
+
+    def close(self) -> None:
+        """Release all files."""
+        for table in self.newest_first:
+            table.close()

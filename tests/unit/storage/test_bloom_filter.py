@@ -1,0 +1,63 @@
+"""Laws of the Bloom filter: no false negatives, few false positives."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.storage.block import place_of
+from node.storage.bloom_filter import PATTERN_BITS, PATTERN_COUNT, BloomFilter, _pattern, hash_pair
+
+
+def asks(bloom: BloomFilter, place: bytes) -> bool:
+    return bloom.may_contain(hash_pair(place))
+
+
+@given(
+    keys=st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=200),
+    bits_per_key=st.integers(1, 20),
+)
+def test_a_key_that_was_added_is_always_a_maybe(
+    keys: list[tuple[int, bytes]], bits_per_key: int
+) -> None:
+    bloom = BloomFilter.for_keys(len(keys), bits_per_key)
+    places = [place_of(partition, key) for partition, key in keys]
+    bloom.add(places)
+    assert all(asks(bloom, place) for place in places)
+    read_back = BloomFilter.from_bytes(bloom.to_bytes())
+    assert all(asks(read_back, place) for place in places)
+
+
+@pytest.mark.parametrize(("bits_per_key", "rate_max"), [(8, 0.04), (12, 0.0125), (16, 0.006)])
+def test_false_positives_are_as_rare_as_was_measured(bits_per_key: int, rate_max: float) -> None:
+    bloom = BloomFilter.for_keys(10_000, bits_per_key)
+    bloom.add([place_of(number % 1024, b"present-%d" % number) for number in range(10_000)])
+    asked = 40_000
+    wrong = sum(asks(bloom, place_of(n % 1024, b"absent-%d" % n)) for n in range(asked))
+    assert wrong / asked <= rate_max
+
+
+def test_an_empty_filter_denies_everything() -> None:
+    bloom = BloomFilter.for_keys(0, 10)
+    assert not any(asks(bloom, place_of(0, b"%d" % number)) for number in range(1000))
+
+
+def test_the_partition_is_part_of_the_key() -> None:
+    bloom = BloomFilter.for_keys(1000, 10)
+    bloom.add([place_of(1, b"k")])
+    assert sum(asks(bloom, place_of(partition, b"k")) for partition in range(100)) == 1
+
+
+def test_the_size_is_what_was_asked_for() -> None:
+    assert len(BloomFilter.for_keys(1000, 12).to_bytes()) == -(-12_000 // 64) * 8
+
+
+def test_patterns_are_the_same_for_ever() -> None:
+    """Filters are stored: other patterns would make false negatives of every one of them."""
+    patterns = [_pattern(number) for number in range(PATTERN_COUNT)]
+    assert {pattern.bit_count() for pattern in patterns} == {PATTERN_BITS}
+    assert len(set(patterns)) > 0.99 * PATTERN_COUNT
+    bloom = BloomFilter.for_keys(2, 64)
+    bloom.add([place_of(1, b"k"), place_of(2, b"l")])
+    assert bloom.to_bytes().hex() == "00000000000000009a00000003204024"

@@ -1,0 +1,197 @@
+"""Giving up a damaged table: what it may have held is missing, and nothing older comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from node.config import StorageConfig
+from node.errors import CorruptRecordError
+from node.ports import Position, Record
+from node.storage.crash_points import CrashPoint, OnStep, ignore_step
+from node.storage.engine import SqliteStorageEngine
+
+PARTITIONS = 8
+CONFIG = StorageConfig(memtable_bytes=1 << 20, compaction_fanout=4)
+OLD, NEW, NEWEST = Record(b"old", b"1"), Record(b"new", b"2"), Record(b"newest", b"3")
+
+
+def engine_at(directory: Path, on_step: OnStep = ignore_step) -> SqliteStorageEngine:
+    return SqliteStorageEngine.open(directory, CONFIG, partitions=PARTITIONS, on_step=on_step)
+
+
+def key(number: int) -> bytes:
+    return b"key-%04d" % number
+
+
+def flush(engine: SqliteStorageEngine) -> None:
+    engine.commit()
+    engine.freeze_memtable()
+    assert engine.settle(30)
+
+
+def three_tables(directory: Path) -> list[Path]:
+    """Old: keys 0-399. New: 100-149 overwritten, 150-199 dropped. Newest: 100-109 overwritten."""
+    engine = engine_at(directory)
+    for number in range(400):
+        engine.put(1, key(number), OLD)
+    flush(engine)
+    for number in range(100, 200):
+        if number < 150:
+            engine.put(1, key(number), NEW)
+        else:
+            engine.drop(1, key(number))
+    flush(engine)
+    for number in range(100, 110):
+        engine.put(1, key(number), NEWEST)
+    flush(engine)
+    engine.close()
+    return sorted((directory / "sstables").iterdir())
+
+
+def lose(path: Path) -> None:
+    path.write_bytes(b"\xa5" * path.stat().st_size)
+
+
+def check_forgotten(engine: SqliteStorageEngine) -> None:
+    """The table in the middle is gone, and with it every key it may have held, unless newer."""
+    assert all(engine.get(1, key(number)) == NEWEST for number in range(100, 110))
+    assert all(engine.get(1, key(number)) is None for number in range(110, 200))
+    kept = sum(engine.get(1, key(n)) == OLD for n in (*range(100), *range(200, 400)))
+    assert kept >= 285, "all but about one in a hundred"
+    found = engine.scan(Position(0, b""), PARTITIONS, limit=1000, bytes_max=1 << 20).entries
+    assert len(found) == kept + 10
+
+
+def test_older_versions_of_what_was_lost_do_not_come_back(tmp_path: Path) -> None:
+    _, lost, _ = three_tables(tmp_path)
+    lose(lost)
+    engine = engine_at(tmp_path)
+    assert engine.settle(30)
+    assert engine.stats().corrupt_sstables == (lost.name,)
+    with pytest.raises(CorruptRecordError):
+        engine.get(1, key(160))
+    engine.forget_quarantined()
+    engine.commit()
+    assert engine.settle(30)
+    assert engine.stats().corrupt_sstables == ()
+    assert not lost.exists()
+    engine.check_invariants()
+    check_forgotten(engine)
+    for number in range(3):
+        engine.put(2, key(number), OLD)
+        flush(engine)
+    assert engine.stats().compactions >= 1, "the stand-in is merged like any other table"
+    engine.close()
+    engine = engine_at(tmp_path)
+    assert [engine.get(1, key(n)) for n in (105, 120, 160)] == [NEWEST, None, None]
+    engine.close()
+
+
+def test_all_damaged_tables_are_given_up_at_once(tmp_path: Path) -> None:
+    oldest, lost, newest = three_tables(tmp_path)
+    lose(oldest)
+    lost.unlink()
+    engine = engine_at(tmp_path)
+    assert engine.settle(30)
+    assert engine.stats().corrupt_sstables == (oldest.name, lost.name)
+    engine.forget_quarantined()
+    engine.forget_quarantined()
+    assert engine.settle(30)
+    assert engine.stats().corrupt_sstables == ()
+    entries = engine.scan(Position(0, b""), PARTITIONS, limit=1000, bytes_max=1 << 20).entries
+    assert [entry.key for entry in entries] == [key(number) for number in range(100, 110)]
+    assert newest.exists()
+    engine.close()
+
+
+def test_an_older_table_found_damaged_meanwhile_keeps_both_in_quarantine(tmp_path: Path) -> None:
+    """Its sound rows are still answered, so what stood in for the newer one could not hide them."""
+    oldest, lost, _ = three_tables(tmp_path)
+    lose(lost)
+    engine = engine_at(tmp_path)
+    assert engine.settle(30)
+    oldest.write_bytes(oldest.read_bytes().replace(key(300), b"kex-0300"))
+    engine.forget_quarantined()
+    assert engine.settle(30)
+    assert engine.stats().corrupt_sstables == (oldest.name, lost.name)
+    for number in (120, 160):
+        with pytest.raises(CorruptRecordError):
+            engine.get(1, key(number))
+    assert engine.get(1, key(105)) == NEWEST
+    engine.forget_quarantined()
+    assert engine.settle(30)
+    assert engine.stats().corrupt_sstables == ()
+    assert [engine.get(1, key(number)) for number in (105, 120, 160, 300)] == [NEWEST, *[None] * 3]
+    engine.close()
+
+
+def test_an_answer_read_before_is_not_kept_beyond_its_table(tmp_path: Path) -> None:
+    _, lost, _ = three_tables(tmp_path)
+    engine = engine_at(tmp_path)
+    assert engine.settle(30)
+    assert engine.get(1, key(120)) == NEW
+    table = engine._tables.by_id(int(lost.name.split(".")[0]))
+    assert table is not None
+    table.damage = "found by someone else"
+    assert engine.get(1, key(120)) == NEW, "it was read from sound bytes"
+    engine.forget_quarantined()
+    assert engine.settle(30)
+    assert engine.get(1, key(120)) is None
+    engine.close()
+
+
+def test_without_damage_nothing_is_given_up(tmp_path: Path) -> None:
+    paths = three_tables(tmp_path)
+    engine = engine_at(tmp_path)
+    engine.forget_quarantined()
+    assert engine.settle(30)
+    assert sorted((tmp_path / "sstables").iterdir()) == paths
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        CrashPoint.COMPACTION_BATCH_WRITTEN,
+        CrashPoint.COMPACTION_RENAMED,
+        CrashPoint.BLOOM_CHUNK_STAGED,
+        CrashPoint.COMPACTION_INSTALLING,
+        CrashPoint.COMPACTION_INSTALLED,
+        CrashPoint.TABLE_UNLINKED,
+    ],
+)
+def test_a_kill_on_the_way_leaves_the_table_in_quarantine_or_given_up(
+    tmp_path: Path, point: CrashPoint
+) -> None:
+    _, lost, _ = three_tables(tmp_path)
+    lose(lost)
+    child = os.fork()
+    if child == 0:
+
+        def on_step(step: CrashPoint) -> None:
+            if step == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            engine = engine_at(tmp_path, on_step)
+            engine.settle(30)
+            engine.forget_quarantined()
+            engine.settle(30)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    engine = engine_at(tmp_path)
+    engine.check_invariants()
+    assert engine.settle(30)
+    if engine.stats().corrupt_sstables:
+        with pytest.raises(CorruptRecordError):
+            engine.get(1, key(120))
+        engine.forget_quarantined()
+        assert engine.settle(30)
+    check_forgotten(engine)
+    engine.close()
