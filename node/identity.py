@@ -1,0 +1,123 @@
+"""Who a node is, across restarts, wipes and restored backups.
+
+* `storage_uuid` names the incarnation of the disk: a wiped node keeps its name and gets a new one.
+* `generation` rises by one at every start.
+* `actor_epoch` is part of the actor under which the node mints dots (`n1#3`). It must be raised
+  before dots could repeat: when storage is new, when the disk is older than what kvctl or peers
+  remember (a restored backup), when the machine went down without a clean stop and the last commits
+  may be gone, and whenever a copy is dropped. A repeated dot names two values, and one of them
+  vanishes (riak_kv issues 679 and 1094 tell of it).
+* `least_actor_epoch` matters when the disk itself went back in time: its copies then name actors
+  of their own whose later dots they do not know. Actors of earlier epochs mint nothing any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.causality.epoch_folding import actor_name, split_actor
+from node.ports import StorageEngine
+
+EPOCHS_UNSEEN = 1 << 20
+"""More epochs than a node begins between two looks at it by anybody else."""
+REBUILDING = "rebuilding"
+"""Metadata: why the node has to rebuild what its disk should hold, empty once it has."""
+
+
+@dataclass(slots=True)
+class NodeIdentity:
+    """The identity of a running node. `nonce` and `pid` tell this process from any other."""
+
+    name: str
+    storage_uuid: str
+    generation: int
+    actor_epoch: int
+    nonce: str
+    pid: int
+    least_actor_epoch: int = 0
+
+    @property
+    def actor(self) -> str:
+        """The actor for copies that do not carry one of their own."""
+        return actor_name(self.name, self.actor_epoch)
+
+    def actor_of(self, my_actor: str) -> str:
+        """The actor under which a copy mints: its own `my_actor`, where that can be trusted."""
+        if my_actor and split_actor(my_actor)[1] >= self.least_actor_epoch:
+            return my_actor
+        return self.actor
+
+    def raise_actor_epoch(self, storage: StorageEngine, *, above: int = 0) -> None:
+        """Begin a new epoch, durable with this turn's commit, higher than any known one."""
+        self.actor_epoch = max(self.actor_epoch, above) + 1
+        storage.set_metadata("actor_epoch", str(self.actor_epoch).encode())
+
+    def disown_actors(self, storage: StorageEngine, *, above: int) -> None:
+        """Begin a new epoch for all copies: the disk is older than what was acknowledged.
+
+        Others may not have seen the latest epochs of its future either, so it leaves a wide gap.
+        """
+        self.raise_actor_epoch(storage, above=max(above, self.actor_epoch) + EPOCHS_UNSEEN)
+        self.least_actor_epoch = self.actor_epoch
+        storage.set_metadata("least_actor_epoch", str(self.least_actor_epoch).encode())
+
+    def raise_generation(self, storage: StorageEngine, *, above: int) -> None:
+        """Adopt a generation above one that somebody remembers of this name."""
+        self.generation = max(self.generation, above) + 1
+        storage.set_metadata("generation", str(self.generation).encode())
+
+
+def open_identity(
+    storage: StorageEngine,
+    *,
+    name: str,
+    durability: str,
+    boot_id: str,
+    fresh_uuid: str,
+    known_generation: int,
+    known_actor_epoch: int,
+    nonce: str,
+    pid: int,
+) -> NodeIdentity:
+    """Read the identity from storage, or begin one, and commit it before the node speaks.
+
+    `boot_id` changes when the machine boots; `known_*` is what kvctl's registry last saw (0 if it
+    never did). Raises `StorageError` if it cannot be made durable.
+    """
+    uuid = storage.metadata("storage_uuid")
+    identity = NodeIdentity(
+        name=name,
+        storage_uuid=uuid.decode() if uuid else fresh_uuid,
+        generation=int(storage.metadata("generation") or b"0"),
+        actor_epoch=int(storage.metadata("actor_epoch") or b"0"),
+        nonce=nonce,
+        pid=pid,
+        least_actor_epoch=int(storage.metadata("least_actor_epoch") or b"0"),
+    )
+    is_new = uuid is None
+    is_restored = not is_new and (
+        known_generation > identity.generation or known_actor_epoch > identity.actor_epoch
+    )
+    rebooted = storage.metadata("boot_id") != boot_id.encode()
+    may_have_lost_commits = (
+        not is_new and durability == "os" and rebooted and storage.metadata("clean_stop") != b"1"
+    )
+    if is_new:
+        storage.set_metadata("storage_uuid", fresh_uuid.encode())
+    if is_restored or (is_new and known_generation):
+        reason = "its disk was wiped" if is_new else "its disk is an old copy"
+        storage.set_metadata(REBUILDING, reason.encode())
+    if is_restored or may_have_lost_commits or (is_new and known_generation):
+        identity.disown_actors(storage, above=known_actor_epoch)
+    elif is_new:
+        identity.raise_actor_epoch(storage, above=known_actor_epoch)
+    identity.raise_generation(storage, above=known_generation)
+    storage.set_metadata("boot_id", boot_id.encode())
+    storage.set_metadata("clean_stop", b"0")
+    storage.commit()
+    return identity
+
+
+def mark_clean_stop(storage: StorageEngine) -> None:
+    """Note, with the last commit, that nothing acknowledged is missing from the disk."""
+    storage.set_metadata("clean_stop", b"1")

@@ -1,0 +1,123 @@
+"""What the parts of one node share: its identity, ring, replica, reachable peers and outbox.
+
+`NodeState` holds no protocol logic; it is the table the parts sit around. It is created by `Node`
+and lives as long as the process.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from node.config import ClusterConfig, QuorumConfig, QuorumMode
+from node.identity import NodeIdentity
+from node.membership.failure_detector import Belief, FailureDetector
+from node.membership.member import MemberStatus
+from node.membership.peer_liveness import PeerLiveness
+from node.outbox import Outbox
+from node.ports import StorageEngine
+from node.protocol.messages import ClientReply, Failed, ForwardReply, GetDone, PutDone
+from node.replication.hinted_handoff import HintedHandoff
+from node.replication.merkle_tree import MerkleTree
+from node.replication.replica import Replica
+from node.ring.claim import claim
+from node.ring.partition_map import PartitionMap
+from node.ring.server import Server
+
+if TYPE_CHECKING:
+    from node.replication.request import Origin
+
+
+class NodeState:
+    """The shared state of one node."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        identity: NodeIdentity,
+        storage: StorageEngine,
+        rng: random.Random,
+    ) -> None:
+        self.config = config
+        self.name = identity.name
+        self.identity = identity
+        self.storage = storage
+        self.rng = rng
+        self.outbox = Outbox()
+        self.set_quorum(config.quorum)
+        self.limits = config.limits
+        self.timing = config.timing
+        self.replica = Replica(
+            storage,
+            identity,
+            config.limits,
+            config.timing,
+            self.outbox,
+            MerkleTree(config.partitions),
+        )
+        self.map: PartitionMap = claim(
+            [Server(spec.name, spec.capacity, spec.zone) for spec in config.nodes],
+            partitions=config.partitions,
+            n=config.quorum.n,
+        )
+        self.handoff = HintedHandoff(
+            storage, self.outbox, config.limits, config.timing, next_id=self.next_id
+        )
+        self.liveness = PeerLiveness(
+            [name for name in self.map.members if name != self.name],
+            dead_after_ms=config.timing.link_dead_after_ms,
+        )
+        self.detector = FailureDetector(
+            self.name,
+            suspect_after_ms=config.timing.suspect_after_ms,
+            interval_ms=config.timing.gossip_interval_ms,
+        )
+        self.status = MemberStatus.NORMAL
+        """Where this node is in its life; the other members learn it by gossip."""
+        self.handled = 0
+        """Requests and messages handled since the start: the measure of load."""
+        self.earlier_uuid = ""
+        """The disk that peers remember under this name, if it was another than the present one."""
+        # Ids of an earlier life must not match requests of this one: late answers may still come.
+        self._last_id = identity.generation << 40
+
+    def set_quorum(self, quorum: QuorumConfig) -> None:
+        """Use these defaults from now on; requests in flight keep what they started with."""
+        self.quorum = quorum
+        self._default_mode = QuorumMode.parse(quorum.mode)
+
+    def next_id(self) -> int:
+        """A correlation id never used before by this node."""
+        self._last_id += 1
+        return self._last_id
+
+    def can_reach(self, node: str) -> bool:
+        """Whether a node (this one included) is believed reachable now."""
+        return node == self.name or node in self.liveness.reachable
+
+    def believed(self, node: str) -> Belief:
+        """What this node thinks of a member: up, suspect, down, or left the ring."""
+        return self.detector.believed(node)
+
+    def reachable_of(self, nodes: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `nodes` that are believed reachable, in the same order."""
+        reachable = self.liveness.reachable
+        if len(reachable) == len(self.liveness.peers):
+            return nodes
+        own = self.name
+        for node in nodes:
+            if node != own and node not in reachable:
+                return tuple(one for one in nodes if one == own or one in reachable)
+        return nodes
+
+    def mode_of(self, requested: int) -> QuorumMode:
+        """The quorum mode of a request: its own, else the cluster's."""
+        return QuorumMode(requested) if requested else self._default_mode
+
+    def answer(self, origin: Origin, reply: ClientReply) -> None:
+        """Send a reply to where the request came from."""
+        if origin.forwarded_by:
+            assert isinstance(reply, PutDone | GetDone | Failed)
+            self.outbox.send(origin.forwarded_by, ForwardReply(origin.forward_id, reply))
+        else:
+            self.outbox.reply(origin.client, reply)

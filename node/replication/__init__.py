@@ -1,0 +1,13 @@
+"""From one copy to N: a replica's own work, quorums, and the coordinators of requests.
+
+* `replica`: the local copy of a key: read it, merge into it, mint a new version.
+* `quorum`: pure accumulators that say when enough answers are in.
+* `put_coordinator`, `get_coordinator`, `scan_coordinator`: one object per request in flight, which
+  moves messages around an accumulator.
+* `request`: what the three have in common.
+* `merkle_tree`, `merkle_pair`: what a node holds, as hashes; of one node, and of a pair.
+* `anti_entropy`: which nodes are compared when; `anti_entropy_comparison` asks,
+  `anti_entropy_answers` answers, `key_listing` lists, `repair_rate` holds back.
+* `rebuild`: a node whose disk is new does not know what it does not know.
+* `tombstone_reaping`: how deleted keys are forgotten at last.
+"""

@@ -1,0 +1,55 @@
+"""What a node holds in some Merkle leaves of a partition: the last step of a comparison.
+
+Leaves are spread over a partition by hash while storage is sorted by key, so a listing reads the
+partition in order, a bounded number of keys at a time, and keeps those of the leaves asked for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from node.errors import CorruptRecordError
+from node.ports import Position, Record, StorageEngine
+from node.ring.key_hash import leaf_of
+
+KEYS_EXAMINED_MAX = 512
+"""Keys read for one message."""
+LISTING_BYTES_MAX = 4 * 1024 * 1024
+"""Content read for one message, at most, after its first record."""
+
+
+class Listing(NamedTuple):
+    """(key, digest) pairs in key order, complete before `next_key` (None: the end asked for)."""
+
+    entries: list[tuple[bytes, bytes]]
+    next_key: bytes | None
+    examined: int
+
+
+def list_keys(
+    storage: StorageEngine, partition: int, leaves: int, start: bytes, stop: bytes | None
+) -> Listing:
+    """The keys start <= key < stop in the leaves of the bit mask. Raises `CorruptRecordError`."""
+    page = storage.scan(
+        Position(partition, start),
+        partition + 1,
+        limit=KEYS_EXAMINED_MAX,
+        bytes_max=LISTING_BYTES_MAX,
+    )
+    entries = [
+        (entry.key, entry.record.digest)
+        for entry in page.entries
+        if (stop is None or entry.key < stop) and leaves >> leaf_of(entry.key) & 1
+    ]
+    next_key = None if page.next is None else page.next.key
+    if next_key is not None and stop is not None and next_key >= stop:
+        next_key = None
+    return Listing(entries, next_key, len(page.entries))
+
+
+def readable(storage: StorageEngine, partition: int, key: bytes) -> Record | None:
+    """The record, or None if there is none or it is damaged: a repair treats both the same."""
+    try:
+        return storage.get(partition, key)
+    except CorruptRecordError:
+        return None

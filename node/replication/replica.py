@@ -1,0 +1,236 @@
+"""A node's own copies: reading them, merging into them, and minting new versions.
+
+Everything here happens inside one turn of the loop and becomes durable with the turn's commit,
+before any message that speaks of it leaves the node.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from node.causality.causal_context import CausalContext
+from node.causality.recent_requests import (
+    NO_REQUESTS,
+    RecentRequests,
+    decode_recent,
+    encode_recent,
+)
+from node.causality.siblings import (
+    EMPTY_OBJECT,
+    StoredObject,
+    decode_object,
+    digest_of,
+    encode_object,
+    merge_objects,
+    put_version,
+)
+from node.causality.truncation import truncate_context
+from node.config import LimitsConfig, TimingConfig
+from node.errors import CorruptRecordError, OverloadedError, RebuildingError
+from node.identity import NodeIdentity
+from node.outbox import Outbox
+from node.ports import Record, StorageEngine
+from node.replication.merkle_tree import MerkleTree
+
+
+class Minted(NamedTuple):
+    """A new version, stored locally and ready to be replicated."""
+
+    record: Record
+    base: bytes
+    """Digest of the copy it was built on, b"" if there was none."""
+    siblings: int
+    answer: CausalContext
+    """What the client may be told it has seen: what its put superseded, and the new dot."""
+
+
+class Replica:
+    """The copies this node holds."""
+
+    def __init__(
+        self,
+        storage: StorageEngine,
+        identity: NodeIdentity,
+        limits: LimitsConfig,
+        timing: TimingConfig,
+        outbox: Outbox,
+        merkle: MerkleTree,
+    ) -> None:
+        self.storage = storage
+        self.merkle = merkle
+        """Told of every change of a copy, in the turn that makes it."""
+        self.unproven: set[int] = set()
+        """Owned partitions whose missing keys prove nothing (`node.replication.rebuild`)."""
+        self._identity = identity
+        self._limits = limits
+        self._timing = timing
+        self._outbox = outbox
+        self.conflicted: set[bytes] = set()
+        """Keys known to have more than one sibling here."""
+
+    def read(self, partition: int, key: bytes) -> Record | None:
+        """The copy, or None; raises `CorruptRecordError`, which is no evidence of absence.
+
+        A key missing while the node is rebuilding is none either: `RebuildingError`.
+        """
+        try:
+            record = self.storage.get(partition, key)
+        except CorruptRecordError:
+            if partition not in self.merkle.damaged:
+                self.merkle.on_lost(partition)  # which is how anti-entropy learns of it
+            raise
+        if record is None and partition in self.unproven:
+            raise RebuildingError("this node has not got back all of what it once held.")
+        return record
+
+    def apply(
+        self, partition: int, key: bytes, content: bytes, recent: bytes, base: bytes
+    ) -> Record:
+        """Merge another replica's object into the copy; returns the copy as it is now.
+
+        A copy whose digest is `base` is in the very state that the coordinator's put started from,
+        so the put's result is taken as it is. Raises `ProtocolError` on bytes that are no object.
+        """
+        local = self._read_or_lose(partition, key)
+        if local is not None and local.content == content:
+            merged, merged_content, digest = None, content, local.digest
+        elif local is None or local.digest == base:
+            merged, merged_content, digest = decode_object(content), content, digest_of(content)
+        else:
+            merged = merge_objects(decode_object(local.content), decode_object(content))
+            merged_content = encode_object(merged)
+            digest = digest_of(merged_content)
+        if local is None:
+            decode_recent(recent)
+            record = Record(merged_content, digest, recent)
+        else:
+            merged_recent = self._merge_recent(local.recent, recent)
+            if digest == local.digest and merged_recent == local.recent:
+                return local
+            record = Record(merged_content, digest, merged_recent, local.my_actor)
+        if merged is not None:
+            self._note_siblings(key, len(merged.siblings))
+        self.storage.put(partition, key, record)
+        self.merkle.on_change(partition, key, local, record)
+        return record
+
+    def mint(
+        self,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        *,
+        seen: CausalContext | None,
+        request: tuple[int, int],
+        stamp_ms: int,
+        shared_by_all: bool,
+    ) -> Minted:
+        """Coordinate a put on the local copy. `seen` None: everything the copy has seen.
+
+        Raises `OverloadedError` (nothing stored) if the key already has too many siblings.
+        """
+        local = self._read_or_lose(partition, key)
+        if local is None:
+            stored, actor, remembered, base = EMPTY_OBJECT, "", NO_REQUESTS, b""
+        else:
+            stored, actor, base = decode_object(local.content), local.my_actor, local.digest
+            remembered = decode_recent(local.recent)
+        actor = self._identity.actor_of(actor)
+        superseded = stored.context if seen is None else seen
+        minted, dot = put_version(
+            stored,
+            value,
+            actor=actor,
+            seen=superseded,
+            stamp_ms=stamp_ms,
+            request=request,
+        )
+        if len(minted.siblings) > self._limits.siblings_max:
+            raise OverloadedError(
+                f"the key already has {len(stored.siblings)} siblings.",
+                hint="resolve them first: `kvctl resolve KEY`.",
+            )
+        if len(minted.context.vector) > self._limits.clock_entries:
+            minted = self._truncate(key, minted, actor, shared_by_all)
+        remembered = remembered.with_request(
+            (stamp_ms, *request, *dot),
+            entries_max=self._limits.recent_requests_max,
+            retry_window_ms=self._timing.retry_window_ms,
+        )
+        content = encode_object(minted)
+        record = Record(content, digest_of(content), encode_recent(remembered), actor)
+        self._note_siblings(key, len(minted.siblings))
+        self.storage.put(partition, key, record)
+        self.merkle.on_change(partition, key, local, record)
+        if seen is None and len(minted.siblings) == 1:
+            answer = minted.context
+        else:
+            answer = superseded.with_dot(*dot, stamp_ms)
+        return Minted(record, base, len(minted.siblings), answer)
+
+    def adopt(
+        self, partition: int, key: bytes, merged: StoredObject, recent: RecentRequests
+    ) -> Record:
+        """Merge what a quorum was found to hold, so that it can be replicated from here."""
+        return self.apply(partition, key, encode_object(merged), encode_recent(recent), b"")
+
+    def forget(self, partition: int, key: bytes) -> None:
+        """Drop the copy. If it minted dots in the current epoch, a new epoch begins first."""
+        record = self._read_or_lose(partition, key)
+        if record is not None and record.my_actor == self._identity.actor:
+            self._identity.raise_actor_epoch(self.storage)
+        self.conflicted.discard(key)
+        self.storage.drop(partition, key)
+        self.merkle.on_change(partition, key, record, None)
+
+    def _read_or_lose(self, partition: int, key: bytes) -> Record | None:
+        """The copy; a damaged one is given up, under a new epoch, since its counters are gone."""
+        try:
+            return self.storage.get(partition, key)
+        except CorruptRecordError as error:
+            self._identity.raise_actor_epoch(self.storage)
+            self.merkle.on_lost(partition)
+            self._outbox.record(
+                "copy_lost",
+                key=key.decode("utf-8", "replace"),
+                reason=error.message,
+                actor_epoch=self._identity.actor_epoch,
+            )
+            return None
+
+    def _note_siblings(self, key: bytes, siblings: int) -> None:
+        if siblings > 1:
+            if key not in self.conflicted:
+                self.conflicted.add(key)
+                self._outbox.record(
+                    "sibling_created", key=key.decode("utf-8", "replace"), siblings=siblings
+                )
+        elif self.conflicted:
+            self.conflicted.discard(key)
+
+    def _merge_recent(self, ours: bytes, theirs: bytes) -> bytes:
+        if ours == theirs or not theirs:
+            return ours
+        if not ours:
+            return theirs
+        remembered = decode_recent(theirs)
+        union = remembered.union(decode_recent(ours), entries_max=self._limits.recent_requests_max)
+        return theirs if union == remembered else encode_recent(union)
+
+    def _truncate(
+        self, key: bytes, minted: StoredObject, actor: str, shared_by_all: bool
+    ) -> StoredObject:
+        shortened, dropped = truncate_context(
+            minted,
+            own_actor=actor,
+            entries_max=self._limits.clock_entries,
+            shared_by_all=shared_by_all,
+        )
+        if dropped:
+            self._outbox.record(
+                "clock_truncated",
+                key=key.decode("utf-8", "replace"),
+                dropped=[f"{name}:{counter}" for name, counter, _ in dropped],
+                forced=not shared_by_all,
+            )
+        return shortened

@@ -1,0 +1,150 @@
+"""What a node does for others as a replica: merge what it is sent, and say what it holds.
+
+Every acknowledgement leaves with the turn's outbox, after the commit; so "stored" always means
+durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from node.errors import CorruptRecordError, FailureKind
+from node.node_state import NodeState
+from node.ports import Hint, Instant, Position
+from node.protocol.messages import (
+    HandoffAck,
+    HandoffPut,
+    ReplicaGet,
+    ReplicaGetReply,
+    ReplicaPut,
+    ReplicaPutAck,
+    ReplicaRefused,
+    ReplicaScan,
+    ReplicaScanReply,
+    ReplicaState,
+)
+from node.replication.scan_coordinator import scan_replica
+
+
+class ReplicaService:
+    """Answers the requests of coordinators, and of those who bring hints home."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        state.handoff.on_delivered = self.on_hint_delivered
+
+    def handlers(self) -> dict[type, Callable[[str, Any, Instant], None]]:
+        """Message type → handler."""
+        return {
+            ReplicaPut: self.on_replica_put,
+            ReplicaGet: self.on_replica_get,
+            ReplicaScan: self.on_replica_scan,
+            HandoffPut: self.on_handoff_put,
+            HandoffAck: self._state.handoff.on_handoff_ack,
+        }
+
+    def refuse(self, peer: str, message_id: int, kind: FailureKind, reason: str) -> None:
+        """Say that something was definitely not done."""
+        self._state.outbox.send(peer, ReplicaRefused(message_id, kind, reason))
+
+    def _is_stale(self, deadline_ms: int, now: Instant) -> bool:
+        """Whether nobody waits any more: a resumed node finds queues full of such requests."""
+        return deadline_ms + self._state.timing.clock_skew_ms < now.wall_ms
+
+    def on_replica_put(self, sender: str, message: ReplicaPut, now: Instant) -> None:
+        """Merge, and acknowledge once this turn is durable."""
+        state = self._state
+        if self._is_stale(message.deadline_ms, now):
+            self.refuse(sender, message.id, FailureKind.UNAVAILABLE, "past its deadline")
+        elif not state.storage.accepts_writes():
+            self.refuse(sender, message.id, FailureKind.OVERLOADED, "takes no writes")
+        elif message.stands_for and not state.handoff.has_room():
+            self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
+        else:
+            partition = state.map.partition_of(message.key)
+            record = state.replica.apply(
+                partition, message.key, message.content, message.recent, message.base
+            )
+            if message.stands_for:
+                state.handoff.keep(
+                    message.stands_for,
+                    partition,
+                    message.key,
+                    message.content,
+                    message.recent,
+                    now,
+                    counted=True,
+                )
+            self._state.outbox.send(sender, ReplicaPutAck(message.id, record.digest))
+
+    def on_handoff_put(self, sender: str, message: HandoffPut, now: Instant) -> None:
+        """A hint came home: merge it, and acknowledge once this turn is durable."""
+        state = self._state
+        if state.storage.accepts_writes():
+            partition = state.map.partition_of(message.key)
+            state.replica.apply(partition, message.key, message.content, message.recent, b"")
+            self._state.outbox.send(sender, HandoffAck(message.id))
+
+    def on_hint_delivered(self, hint: Hint, now: Instant) -> None:
+        """A stand-in's copy goes with its last hint, once the owner is known to have all of it."""
+        state, key = self._state, hint.key
+        if state.name in state.map.owners[hint.partition] or state.handoff.holds_anything_for(key):
+            return
+        try:
+            record = state.replica.read(hint.partition, key)
+        except CorruptRecordError:
+            record = None
+        if record is None or record.digest == hint.digest:
+            state.replica.forget(hint.partition, key)
+        else:
+            # The copy grew beyond what the hint held: send home what it is now.
+            state.handoff.keep(
+                hint.target,
+                hint.partition,
+                key,
+                record.content,
+                record.recent,
+                now,
+                counted=hint.counted,
+            )
+
+    def on_replica_get(self, sender: str, message: ReplicaGet, now: Instant) -> None:
+        """Answer with the copy, or with less where that says as much."""
+        state = self._state
+        if self._is_stale(message.deadline_ms, now):
+            return
+        try:
+            record = state.replica.read(state.map.partition_of(message.key), message.key)
+        except CorruptRecordError:
+            reply = ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE)
+        else:
+            if record is None:
+                reply = ReplicaGetReply(message.id, self._absence(message.key))
+            elif state.map.partition_of(message.key) in state.replica.unproven:
+                reply = ReplicaGetReply(
+                    message.id, ReplicaState.UNPROVEN, record.content, record.recent
+                )
+            elif record.digest == message.known:
+                reply = ReplicaGetReply(message.id, ReplicaState.SAME)
+            else:
+                reply = ReplicaGetReply(
+                    message.id, ReplicaState.DIFFERENT, record.content, record.recent
+                )
+        self._state.outbox.send(sender, reply)
+
+    def _absence(self, key: bytes) -> ReplicaState:
+        """Only an owner's missing copy says that a key does not exist."""
+        owners = self._state.map.owners[self._state.map.partition_of(key)]
+        return ReplicaState.ABSENT if self._state.name in owners else ReplicaState.NO_EVIDENCE
+
+    def on_replica_scan(self, sender: str, message: ReplicaScan, now: Instant) -> None:
+        """Answer with a page of what is here."""
+        start = Position(message.partition, message.key)
+        try:
+            entries, after = scan_replica(self._state, start, message.prefix, message.limit)
+        except CorruptRecordError:
+            self.refuse(sender, message.id, FailureKind.UNAVAILABLE, "has damaged records")
+            return
+        end = Position(-1, b"") if after is None else after
+        self._state.outbox.send(sender, ReplicaScanReply(message.id, tuple(entries), *end))

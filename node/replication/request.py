@@ -1,0 +1,89 @@
+"""What every coordinated request has in common.
+
+A coordinator is created for one client request, lives in the node's table of requests in flight
+under its `id`, and is told of answers, lost links and its deadline until it says it is `done`. It
+may go on collecting after it has answered its client (`answered`): late answers are what repair and
+handoff live on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from node.errors import FailureKind, StoreError
+from node.node_state import NodeState
+from node.ports import Instant
+from node.protocol.messages import (
+    ClientReply,
+    Failed,
+    ReplicaGetReply,
+    ReplicaPutAck,
+    ReplicaRefused,
+    ReplicaScanReply,
+)
+
+
+class Origin(NamedTuple):
+    """Where an answer goes: to a client (by socket identity), or back to a forwarding node."""
+
+    client: bytes
+    request_id: int
+    forwarded_by: str = ""
+    forward_id: int = 0
+
+
+class RequestCoordinator(ABC):
+    """One client request in flight at the node that coordinates it."""
+
+    __slots__ = ("answered", "deadline_ms", "done", "id", "origin", "state")
+
+    def __init__(self, state: NodeState, origin: Origin, deadline_ms: int, now: Instant) -> None:
+        self.state = state
+        self.origin = origin
+        self.id = state.next_id()
+        self.deadline_ms = min(deadline_ms, now.wall_ms + state.timing.replica_timeout_ms)
+        self.answered = False
+        self.done = False
+
+    @abstractmethod
+    def start(self, now: Instant) -> None:
+        """Check, then store and send what the first step needs."""
+
+    @abstractmethod
+    def on_link_lost(self, peer: str, now: Instant) -> None:
+        """The peer's answer, if outstanding, cannot be counted on any more."""
+
+    @abstractmethod
+    def on_deadline(self, now: Instant) -> None:
+        """Time is over: answer with what is known, and be done."""
+
+    # Not abstract: a request that asked for no such answer ignores a late or stray one.
+
+    def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:  # noqa: B027
+        """A replica's answer to a read."""
+
+    def on_replica_put_ack(self, sender: str, message: ReplicaPutAck, now: Instant) -> None:  # noqa: B027
+        """A replica stored what it was sent."""
+
+    def on_replica_scan_reply(self, sender: str, message: ReplicaScanReply, now: Instant) -> None:  # noqa: B027
+        """A replica's page of a scan."""
+
+    def on_replica_refused(self, sender: str, message: ReplicaRefused, now: Instant) -> None:
+        """A replica will not do what it was asked."""
+        self.on_link_lost(sender, now)
+
+    def answer(self, reply: ClientReply) -> None:
+        """Answer the client, once."""
+        assert not self.answered, "a request is answered once"
+        self.answered = True
+        self.state.answer(self.origin, reply)
+
+    def fail(self, kind: FailureKind, message: str, hint: str = "") -> None:
+        """Answer with a failure and be done."""
+        self.done = True
+        self.answer(Failed(self.origin.request_id, kind, message, hint))
+
+    def fail_with(self, error: StoreError, kind: FailureKind) -> None:
+        """Answer with the failure that an error describes."""
+        self.fail(kind, error.message, error.hint)

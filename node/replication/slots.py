@@ -1,0 +1,60 @@
+"""Which nodes may fill the N slots of a preference list right now.
+
+Strict: the reachable primaries, each in its own slot. Sloppy: a slot whose primary cannot be
+reached is filled by the next healthy node clockwise, which keeps a hint for exactly that primary
+(Dynamo §4.6). Nobody fills two slots, and a slot may stay empty when too few nodes are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from node.config import QuorumMode
+from node.node_state import NodeState
+from node.ring.preference_list import walk
+
+
+class Slots(NamedTuple):
+    """The nodes to ask, and for whom each of them answers."""
+
+    by_node: Mapping[str, str]
+    """Node → the primary whose slot it fills; a primary fills its own."""
+    missing: tuple[str, ...]
+    """Primaries whose slot nobody fills."""
+    stand_ins: Mapping[str, str]
+    """Fallback → the primary it stands in for; empty while all primaries are there."""
+
+    def stands_for(self, node: str) -> str:
+        """The primary a fallback stands in for, "" for a primary."""
+        return self.stand_ins.get(node, "")
+
+    @property
+    def degraded(self) -> bool:
+        """Whether some primary does not take part."""
+        return bool(self.missing or self.stand_ins)
+
+
+def choose_slots(state: NodeState, partition: int, mode: QuorumMode) -> Slots:
+    """Fill the slots of a partition by what is believed reachable at this moment."""
+    primaries = state.map.owners[partition]
+    reachable = state.reachable_of(primaries)
+    if reachable is primaries:
+        return _own_slots(primaries)
+    if mode is QuorumMode.STRICT:
+        missing = tuple(node for node in primaries if node not in reachable)
+        return Slots({node: node for node in reachable}, missing, {})
+    unreachable = [node for node in state.map.members if not state.can_reach(node)]
+    slots = walk(state.map.preference_list(partition), unreachable)
+    return Slots(
+        {slot.node: slot.primary for slot in slots if slot.node is not None},
+        tuple(slot.primary for slot in slots if slot.node is None),
+        {slot.node: slot.primary for slot in slots if slot.node is not None and slot.hinted},
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _own_slots(primaries: tuple[str, ...]) -> Slots:
+    """Everybody in their own place: the usual case, made once per distinct preference list."""
+    return Slots({node: node for node in primaries}, (), {})
