@@ -1,0 +1,15 @@
+"""The process around the protocol core: everything that touches the operating system.
+
+One turn of a node, and the file each step lives in:
+
+1. `event_loop` waits until a socket, a timer or a signal needs it, and reads the clock once
+   (`system_clock`).
+2. `zmq_transport` drains every waiting frame; `authenticator` has already refused strangers, so
+   what arrives was sent by the holder of a key (`security`). Malformed frames are counted
+   (`traffic_counters`), logged sparingly (`node_log`) and dropped.
+3. The core handles all messages and timers. It stores through the storage engine and leaves what
+   it wants sent in the outbox.
+4. One commit makes the turn durable. If it fails, nothing is sent and the process ends.
+5. `zmq_transport` sends one frame per destination; `event_log` writes and publishes the events.
+6. The storage engine gets a bounded slice of time for its housekeeping.
+"""

@@ -1,0 +1,424 @@
+"""A node's sockets: what arrives becomes messages, what the outbox holds becomes frames.
+
+    client ROUTER   bound      requests in, replies out; never subject to injected faults
+    peer ROUTER     bound      frames of other nodes in; nothing is ever sent through it
+    DEALER per peer connected  frames out (`peer_link`)
+    event PUB       bound      events out
+
+Invariants:
+
+* nothing blocks: a frame that cannot be queued at once is dropped and counted;
+* at most one frame per destination and turn, unless it would get too large, then several;
+* at most a bounded number of frames and bytes is taken in per turn;
+* a peer frame counts only if the name in it is the owner of the CURVE key it came under;
+* injected faults (`link_faults`) act on peer messages only, and without one they cost one look;
+* bytes that are not a frame are counted by reason, logged sparingly and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import zmq
+
+from node.config import ClusterConfig, NodeSpec
+from node.errors import StoreError
+from node.outbox import Outbox
+from node.ports import Clock, Instant
+from node.protocol.codec import (
+    MESSAGES_PER_FRAME_MAX,
+    MalformedFrameError,
+    decode_peer_frame,
+    decode_requests,
+    encode_peer_frame,
+    encode_replies,
+)
+from node.protocol.messages import ClientReply, ClientRequest, PeerFrame, PeerMessage
+from node.runtime.authenticator import CLIENT_DOMAIN, PEER_DOMAIN, Authenticator
+from node.runtime.curve_sockets import bind, link_socket, server_socket
+from node.runtime.link_delays import HeldFrame, LinkDelays
+from node.runtime.link_faults import LinkFaults
+from node.runtime.peer_link import PeerLink
+from node.runtime.security import key_path, load_key, load_public_key
+from node.runtime.traffic_counters import TrafficCounters
+
+FRAMES_PER_TURN_MAX = 512
+"""Per socket. Bounds how long a turn, and with it the oldest answer, can take."""
+BYTES_PER_TURN_MAX = 32 * 1024 * 1024
+"""Per socket. Bounds the memory of a turn when frames are large."""
+REPLACE_INTERVAL_S = 1.0
+"""How often broken links are replaced at most."""
+LINK_SILENCE_FACTOR = 3
+"""TCP may go unacknowledged this many times longer than the core tolerates silence."""
+
+logger = logging.getLogger(__name__)
+
+_Message = TypeVar("_Message")
+_Taken = TypeVar("_Taken")
+
+
+class ZmqTransport:
+    """All sockets of one node. One thread uses it; `close` releases everything."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        name: str,
+        keys_dir: Path,
+        clock: Clock,
+        faults: LinkFaults | None = None,
+    ) -> None:
+        """Bind and connect. Raises `ConfigError` (keys, addresses) or `PortTakenError`."""
+        self.name = name
+        self.faults = faults or LinkFaults(name, random.Random())
+        """What happens to peer messages on purpose; nothing until a fault is set."""
+        self._delays = LinkDelays()
+        self.peer_traffic = TrafficCounters()
+        self.client_traffic = TrafficCounters()
+        self.handshakes_failed = 0
+        """Links replaced because the other end did not speak as it should."""
+        self._config = config
+        self._limits = config.limits
+        self._clock = clock
+        self._replaced_at_s = 0.0
+        self._keys_dir = keys_dir
+        self._own_key = load_key(key_path(keys_dir, name))
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._ready: set[object] = set()
+        self._links: dict[str, PeerLink] = {}
+        try:
+            # First of all: without it libzmq would let in any key.
+            self._authenticator = Authenticator(self._context, keys_dir, clock)
+            self._poller.register(self._authenticator.socket, zmq.POLLIN)
+            self._bind_all(config.node(name))
+            for spec in config.nodes:
+                if spec.name != name:
+                    self.connect_peer(spec)
+        except (StoreError, zmq.ZMQError):
+            self._context.destroy(linger=0)
+            raise
+
+    def _bind_all(self, own: NodeSpec) -> None:
+        """Listen on the node's three ports."""
+        self._peers = self._server(zmq.ROUTER, PEER_DOMAIN)
+        self._clients = self._server(zmq.ROUTER, CLIENT_DOMAIN)
+        self._events = self._server(zmq.PUB, CLIENT_DOMAIN)
+        # Mandatory: a reply that cannot be queued is an error to count, not silently gone.
+        self._clients.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        bind(self._peers, own.peer_endpoint, self.name)
+        bind(self._clients, own.client_endpoint, self.name)
+        bind(self._events, own.event_endpoint, self.name)
+        self._poller.register(self._peers, zmq.POLLIN)
+        self._poller.register(self._clients, zmq.POLLIN)
+
+    def _server(self, kind: int, domain: bytes) -> zmq.Socket[bytes]:
+        return server_socket(
+            self._context, kind, own=self._own_key, domain=domain, limits=self._limits
+        )
+
+    def connect_peer(self, spec: NodeSpec) -> None:
+        """Begin to keep a link to a peer. Raises `ConfigError` if its public key is missing."""
+        socket = link_socket(
+            self._context,
+            own=self._own_key,
+            server=load_public_key(key_path(self._keys_dir, spec.name)),
+            limits=self._limits,
+            silence_max_ms=LINK_SILENCE_FACTOR * self._config.timing.link_dead_after_ms,
+        )
+        link = PeerLink(spec.name, socket, spec.peer_endpoint)
+        self._links[spec.name] = link
+        self._poller.register(link.monitor, zmq.POLLIN)
+
+    # ------------------------------------------------------------ in
+
+    def watch(self, descriptor: int) -> None:
+        """Let `poll` also return when this file descriptor becomes readable."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Undo `watch`."""
+        self._poller.unregister(descriptor)
+
+    def stop_accepting(self) -> None:
+        """Leave clients' requests in their queue from now on; replies still go out."""
+        self._poller.unregister(self._clients)
+
+    def poll(self, timeout_ms: int) -> bool:
+        """Wait for anything to do, at most `timeout_ms`; handshakes are answered right here.
+
+        False if the time passed and nothing came.
+        """
+        self._ready = {source for source, _ in self._poller.poll(timeout_ms)}
+        if self._authenticator.socket in self._ready:
+            self._authenticator.answer_waiting()
+        return bool(self._ready)
+
+    def is_ready(self, descriptor: int) -> bool:
+        """Whether a watched descriptor was readable at the last `poll`."""
+        return descriptor in self._ready
+
+    def receive_link_changes(self) -> list[tuple[str, bool]]:
+        """Links that came up (True) or went down (False), as (peer, connected), in order.
+
+        Broken links are replaced here, a second after the last time.
+        """
+        changes = [
+            (link.peer, connected)
+            for link in self._links.values()
+            if link.monitor in self._ready
+            for connected in link.receive_changes()
+        ]
+        if any(link.broken for link in self._links.values()):
+            self._replace_broken_links()
+        return changes
+
+    def _replace_broken_links(self) -> None:
+        now_s = self._clock.now().monotonic_s
+        if now_s < self._replaced_at_s + REPLACE_INTERVAL_S:
+            return
+        self._replaced_at_s = now_s
+        for link in [link for link in self._links.values() if link.broken]:
+            self.handshakes_failed += 1
+            self._poller.unregister(link.monitor)
+            link.close()
+            self.connect_peer(self._config.node(link.peer))
+
+    def receive_peer_frames(self) -> list[PeerFrame]:
+        """The frames of other nodes that were waiting at the last `poll`."""
+        frames: list[PeerFrame] = []
+        if self._peers in self._ready:
+            self._drain(self._peers, self.peer_traffic, self._accept_peer_frame, frames)
+            if self.faults.active:
+                frames = self._let_through(frames)
+        return frames
+
+    def _let_through(self, frames: list[PeerFrame]) -> list[PeerFrame]:
+        """The frames that came over links which are not cut."""
+        passed = []
+        for frame in frames:
+            if self.faults.refuses(frame.sender, len(frame.messages)):
+                self.peer_traffic.dropped["link_fault"] += len(frame.messages)
+            else:
+                passed.append(frame)
+        return passed
+
+    def receive_client_requests(self) -> list[tuple[bytes, list[ClientRequest]]]:
+        """(client identity, requests) per frame that was waiting at the last `poll`."""
+        batches: list[tuple[bytes, list[ClientRequest]]] = []
+        if self._clients in self._ready:
+            self._drain(self._clients, self.client_traffic, self._accept_requests, batches)
+        return batches
+
+    def _drain(
+        self,
+        socket: zmq.Socket[bytes],
+        traffic: TrafficCounters,
+        accept: Callable[[bytes, zmq.Frame], _Taken],
+        taken: list[_Taken],
+    ) -> None:
+        """Take in what waits at a ROUTER, within the bounds of a turn; keep what is well formed."""
+        receive = socket.recv
+        stop_at = traffic.bytes_in + BYTES_PER_TURN_MAX
+        for _ in range(FRAMES_PER_TURN_MAX):
+            try:
+                identity = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            frame = receive(zmq.NOBLOCK, copy=False)
+            try:
+                if frame.more:
+                    raise self._multipart(socket)
+                taken.append(accept(identity, frame))
+            except MalformedFrameError as error:
+                traffic.malformed[error.reason] += 1
+                logger.warning("dropped a frame (%s): %s", error.reason, error.message)
+            if traffic.bytes_in >= stop_at:
+                return
+
+    def _multipart(self, socket: zmq.Socket[bytes]) -> MalformedFrameError:
+        """Skip the parts we did not ask for, so that the next read begins a message."""
+        while socket.getsockopt(zmq.RCVMORE):
+            socket.recv(zmq.NOBLOCK)
+        return MalformedFrameError("multipart", "a message of more than one part.")
+
+    def _accept_peer_frame(self, _identity: bytes, part: zmq.Frame) -> PeerFrame:
+        """Decode a frame and hold its sender to the key it came under."""
+        data = part.bytes
+        frame = decode_peer_frame(data, self._limits.frame_bytes_max)
+        owner = part.get("User-Id")
+        if frame.sender != owner:
+            raise MalformedFrameError(
+                "impostor", f"a frame in the name of {frame.sender!r} came from {owner}."
+            )
+        self.peer_traffic.received(len(frame.messages), len(data))
+        return frame
+
+    def _accept_requests(
+        self, identity: bytes, part: zmq.Frame
+    ) -> tuple[bytes, list[ClientRequest]]:
+        """Decode a client's frame."""
+        data = part.bytes
+        requests = decode_requests(data, self._limits.frame_bytes_max)
+        self.client_traffic.received(len(requests), len(data))
+        return identity, requests
+
+    # ------------------------------------------------------------ out
+
+    def send(self, outbox: Outbox, ring_epoch: int) -> None:
+        """Hand every message of a turn to its socket. Whoever calls has committed before."""
+        for peer, messages in outbox.to_peers.items():
+            self._send_to_peer(peer, messages, ring_epoch)
+        for client, replies in outbox.to_clients.items():
+            self._send_to_client(client, replies)
+
+    def _send_to_peer(self, peer: str, messages: list[PeerMessage], ring_epoch: int) -> None:
+        link = self._links.get(peer)
+        traffic = self.peer_traffic
+        if link is None or not link.connected:
+            traffic.dropped["peer_unreachable"] += len(messages)
+            return
+        if self.faults.active:
+            messages = self._past_faults(peer, messages, ring_epoch)
+        if messages:
+            for part, data in self._peer_frames(messages, ring_epoch):
+                self._hand_over(link, data, len(part))
+
+    def _peer_frames(
+        self, messages: list[PeerMessage], ring_epoch: int
+    ) -> Iterable[tuple[list[PeerMessage], bytes]]:
+        def encode(part: list[PeerMessage]) -> bytes:
+            return encode_peer_frame(PeerFrame(self.name, ring_epoch, part))
+
+        return self._frames(messages, encode, self.peer_traffic)
+
+    def _hand_over(self, link: PeerLink, data: bytes, messages: int) -> None:
+        try:
+            link.socket.send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            self.peer_traffic.dropped["peer_queue_full"] += messages
+        else:
+            self.peer_traffic.sent(messages, len(data))
+
+    def _past_faults(
+        self, peer: str, messages: list[PeerMessage], ring_epoch: int
+    ) -> list[PeerMessage]:
+        """What injected faults leave to be sent now; what they delay is kept for later."""
+        departures = self.faults.outgoing(peer, messages)
+        if departures is None:
+            return messages
+        dropped = self.peer_traffic.dropped
+        if departures.lost:
+            dropped["link_fault"] += departures.lost
+        if departures.delayed:
+            now_s = self._clock.now().monotonic_s
+            for wait_ms, waiting in departures.delayed.items():
+                for part, data in self._peer_frames(waiting, ring_epoch):
+                    frame = HeldFrame(peer, data, len(part))
+                    if not self._delays.hold(frame, now_s + wait_ms / 1000):
+                        dropped["delay_queue_full"] += len(part)
+        return departures.at_once
+
+    def on_tick(self, now: Instant) -> None:
+        """Send what injected delays kept back until now.
+
+        It was decided in earlier turns, whose commits are done.
+        """
+        for held in self._delays.take_due(now.monotonic_s):
+            link = self._links.get(held.peer)
+            if link is None or not link.connected:
+                self.peer_traffic.dropped["peer_unreachable"] += held.messages
+            elif self.faults.stops(held.peer, held.messages):
+                self.peer_traffic.dropped["link_fault"] += held.messages
+            else:
+                self._hand_over(link, held.data, held.messages)
+
+    def next_wakeup_s(self, now: Instant) -> float | None:
+        """Seconds until a delayed frame is due, None if none is."""
+        next_s = self._delays.next_s()
+        return None if next_s is None else next_s - now.monotonic_s
+
+    def _send_to_client(self, client: bytes, replies: list[ClientReply]) -> None:
+        traffic = self.client_traffic
+        for part, data in self._frames(replies, encode_replies, traffic):
+            try:
+                self._clients.send(client, zmq.SNDMORE | zmq.NOBLOCK)
+                self._clients.send(data, zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                traffic.dropped[_why_not_to_client(error)] += len(part)
+            else:
+                traffic.sent(len(part), len(data))
+
+    def _frames(
+        self,
+        messages: list[_Message],
+        encode: Callable[[list[_Message]], bytes],
+        traffic: TrafficCounters,
+    ) -> list[tuple[list[_Message], bytes]]:
+        """Encode messages as one frame, or by halves as several if it gets too large.
+
+        Half of what a receiver accepts is the aim; a single message may be as large as that.
+        """
+        size_max = self._limits.frame_bytes_max // 2
+        if len(messages) <= MESSAGES_PER_FRAME_MAX:
+            data = encode(messages)
+            if len(data) <= size_max:
+                return [(messages, data)]
+            if len(messages) == 1:
+                if len(data) <= self._limits.frame_bytes_max:
+                    return [(messages, data)]
+                traffic.dropped["oversized"] += 1
+                logger.error("dropped a message of %d bytes: over the frame limit", len(data))
+                return []
+        middle = len(messages) // 2
+        return [
+            *self._frames(messages[:middle], encode, traffic),
+            *self._frames(messages[middle:], encode, traffic),
+        ]
+
+    def publish(self, topic: bytes, line: bytes) -> None:
+        """Offer one event to subscribers; those whose queue is full miss it."""
+        self._events.send(topic, zmq.SNDMORE | zmq.NOBLOCK)
+        self._events.send(line, zmq.NOBLOCK)
+
+    # ------------------------------------------------------------ about
+
+    def snapshot(self) -> dict[str, object]:
+        """Counters, for status and metrics."""
+        return {
+            "peers": self.peer_traffic.snapshot(),
+            "clients": self.client_traffic.snapshot(),
+            "links": {
+                link.peer: {"connected": link.connected, "connections": link.connections}
+                for link in self._links.values()
+            },
+            "handshakes_accepted": self._authenticator.accepted,
+            "handshakes_failed": self.handshakes_failed,
+            "handshakes_refused": self._authenticator.refused,
+            "faults": [fault.id for fault in self.faults.reports()],
+            "cut_peers": self.faults.cut_peers(),
+            "delayed_frames": len(self._delays),
+            "delayed_bytes": self._delays.bytes,
+        }
+
+    def close(self) -> None:
+        """Close every socket. Frames handed over before may take up to `LINGER_MS` to leave."""
+        for link in self._links.values():
+            link.close()
+        for socket in (self._peers, self._clients, self._events):
+            socket.close()
+        self._authenticator.close()
+        self._context.term()
+
+
+def _why_not_to_client(error: zmq.ZMQError) -> str:
+    """The word a lost reply is counted under; anything unexpected is not ours to hide."""
+    if error.errno == zmq.EHOSTUNREACH:
+        return "client_gone"
+    if error.errno == zmq.EAGAIN:
+        return "client_queue_full"
+    raise error

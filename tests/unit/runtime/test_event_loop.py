@@ -1,0 +1,338 @@
+"""The turn: persist before send, end without a word when that fails, wait no longer than needed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import CorruptRecordError, StorageError
+from node.outbox import Event, Outbox
+from node.ports import Instant
+from node.protocol.messages import ClientDescribe, ClientRequest, PeerFrame, QuorumSet
+from node.runtime import event_loop
+from node.runtime.event_loop import WAIT_MAX_S, EventLoop
+from node.runtime.stop_signal import StopSignal
+from node.runtime.system_clock import SystemClock
+from tests.unit.runtime.runtime_fixtures import (
+    EchoNode,
+    FakeStorage,
+    client_of,
+    make_config,
+    make_keys,
+    open_transport,
+    wait_until,
+)
+
+FRAME = PeerFrame("n2", 1, [])
+
+
+class FakeTransport:
+    """Hands out what the test put in; records what is sent."""
+
+    def __init__(self, trace: list[str]) -> None:
+        self.trace = trace
+        self.links: list[tuple[str, bool]] = []
+        self.frames: list[PeerFrame] = []
+        self.requests: list[tuple[bytes, list[ClientRequest]]] = []
+        self.sent: list[tuple[dict[bytes, list[object]], int]] = []
+        self.timeouts_ms: list[int] = []
+
+    def watch(self, descriptor: int) -> None:
+        self.trace.append("watch")
+
+    def unwatch(self, descriptor: int) -> None:
+        self.trace.append("unwatch")
+
+    def stop_accepting(self) -> None:
+        self.trace.append("stop accepting")
+
+    def poll(self, timeout_ms: int) -> bool:
+        self.trace.append("poll")
+        self.timeouts_ms.append(timeout_ms)
+        return bool(self.links or self.frames or self.requests)
+
+    def receive_link_changes(self) -> list[tuple[str, bool]]:
+        taken, self.links = self.links, []
+        return taken
+
+    def receive_peer_frames(self) -> list[PeerFrame]:
+        taken, self.frames = self.frames, []
+        return taken
+
+    def receive_client_requests(self) -> list[tuple[bytes, list[ClientRequest]]]:
+        taken, self.requests = self.requests, []
+        return taken
+
+    def send(self, outbox: Outbox, ring_epoch: int) -> None:
+        self.trace.append("send")
+        self.sent.append((dict(outbox.to_clients), ring_epoch))
+
+    def snapshot(self) -> dict[str, object]:
+        return {}
+
+
+class TracingNode(EchoNode):
+    def __init__(self, trace: list[str]) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def on_link(self, peer: str, connected: bool, now: Instant) -> None:
+        self.trace.append("link")
+
+    def on_peer_frame(self, frame: PeerFrame, now: Instant) -> None:
+        self.trace.append("peer frame")
+
+    def on_client_requests(
+        self, client: bytes, requests: list[ClientRequest], now: Instant
+    ) -> None:
+        self.trace.append("requests")
+        super().on_client_requests(client, requests, now)
+
+    def tick(self, now: Instant) -> None:
+        self.trace.append("tick")
+
+
+class Journal:
+    def __init__(self, trace: list[str]) -> None:
+        self.trace = trace
+        self.kinds: list[str] = []
+
+    def write(self, events: list[Event], now: Instant) -> None:
+        self.trace.append("events")
+        self.kinds.extend(event.kind for event in events)
+
+
+class SteppingClock:
+    def __init__(self, seconds: Iterator[float]) -> None:
+        self.seconds = seconds
+
+    def now(self) -> Instant:
+        return Instant(next(self.seconds), 0)
+
+
+class Rig:
+    """A loop with every part faked but the loop itself."""
+
+    def __init__(self) -> None:
+        self.trace: list[str] = []
+        self.node = TracingNode(self.trace)
+        self.storage = FakeStorage(self.trace)
+        self.transport = FakeTransport(self.trace)
+        self.journal = Journal(self.trace)
+        self.loop = EventLoop(
+            self.node,
+            self.storage,  # type: ignore[arg-type]
+            self.transport,
+            self.journal,
+            SystemClock(),
+        )
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def test_a_turn_handles_everything_commits_once_and_then_sends(rig: Rig) -> None:
+    rig.transport.links = [("n2", True)]
+    rig.transport.frames = [FRAME, FRAME]
+    rig.transport.requests = [(b"c", [ClientDescribe(1), ClientDescribe(2)])]
+    rig.node.outbox.record("something")
+    assert rig.loop.turn(0)
+    assert rig.trace == [
+        *("poll", "link", "peer frame", "peer frame", "requests", "tick"),
+        *("commit", "send", "events", "maintain"),
+    ]
+    assert rig.transport.sent == [({b"c": [QuorumSet(1), QuorumSet(2)]}, 7)]
+    assert rig.journal.kinds == ["something"]
+
+
+def test_what_was_sent_is_not_sent_again(rig: Rig) -> None:
+    rig.transport.requests = [(b"c", [ClientDescribe(1)])]
+    rig.loop.turn(0)
+    assert not rig.loop.turn(0)
+    assert rig.transport.sent[1] == ({}, 7)
+
+
+def test_a_failed_commit_sends_and_tells_nothing(rig: Rig) -> None:
+    rig.storage.fail = True
+    rig.transport.requests = [(b"c", [ClientDescribe(1)])]
+    rig.node.outbox.record("something")
+    with pytest.raises(StorageError, match="disk is gone"):
+        rig.loop.turn(0)
+    assert rig.transport.sent == []
+    assert rig.journal.kinds == []
+    assert not rig.node.outbox.to_clients
+    assert not rig.node.outbox.events
+
+
+def test_a_storage_error_while_handling_sends_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(now: Instant) -> None:
+        raise CorruptRecordError("the log is damaged.")
+
+    monkeypatch.setattr(rig.node, "tick", fail)
+    rig.transport.requests = [(b"c", [ClientDescribe(1)])]
+    with pytest.raises(CorruptRecordError):
+        rig.loop.turn(0)
+    assert rig.transport.sent == []
+    assert "commit" not in rig.trace
+    assert not rig.node.outbox.to_clients
+
+
+def test_a_failed_commit_at_the_start_sends_nothing(rig: Rig) -> None:
+    rig.storage.fail = True
+    with pytest.raises(StorageError):
+        rig.loop.start()
+    assert rig.transport.sent == []
+    assert rig.journal.kinds == []
+
+
+def test_the_wait_is_rounded_up_to_the_timer_and_never_negative(rig: Rig) -> None:
+    for wakeup_s, wait_ms in ((0.0101, 11), (0.0001, 1), (0.0, 0), (-5.0, 0), (1.0, 1000)):
+        rig.node.wakeup_s = wakeup_s
+        assert rig.loop.wait_ms() == wait_ms
+    rig.node.wakeup_s = float("inf")
+    assert rig.loop.wait_ms() == WAIT_MAX_S * 1000
+
+
+def test_waiting_housekeeping_makes_the_next_poll_return_at_once(rig: Rig) -> None:
+    rig.storage.housekeeping_waits = True
+    rig.loop.turn(0)
+    assert rig.loop.wait_ms() == 0
+    rig.storage.housekeeping_waits = False
+    rig.loop.turn(0)
+    assert rig.loop.wait_ms() == 1000
+
+
+def test_the_last_commit_marks_the_clean_stop_and_nothing_follows_it(rig: Rig) -> None:
+    rig.loop.finish()
+    assert rig.trace[0] == "stop accepting"
+    assert rig.trace[-2:] == ["set clean_stop", "commit"]
+    assert rig.storage.meta == {"clean_stop": b"1"}
+
+
+def test_a_stopping_node_goes_on_until_its_peers_fall_silent(rig: Rig) -> None:
+    answers = [[FRAME], [FRAME], [FRAME], []]
+    receive = rig.transport.poll
+
+    def poll(timeout_ms: int) -> bool:
+        rig.transport.frames = answers.pop(0)
+        return receive(timeout_ms)
+
+    rig.transport.poll = poll  # type: ignore[method-assign]
+    rig.loop.finish()
+    assert rig.trace.count("peer frame") == 3
+    assert answers == []
+
+
+def test_a_stopping_node_does_not_wait_for_ever_for_silence(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = itertools.count(0.0, event_loop.DRAIN_MAX_S / 10)
+    monkeypatch.setattr(rig.loop, "_clock", SteppingClock(now_s))
+    monkeypatch.setattr(rig.transport, "poll", lambda timeout_ms: True)
+    rig.loop.finish()
+    assert rig.trace.count("tick") < 10
+    assert rig.storage.meta == {"clean_stop": b"1"}
+
+
+def test_the_figures_of_the_process_are_plausible(rig: Rig) -> None:
+    rig.loop.turn(0)
+    stats = rig.loop.stats()
+    assert stats["turns"] == 1
+    assert isinstance(stats["rss_bytes"], int)
+    assert stats["rss_bytes"] > 1_000_000
+    assert isinstance(stats["cpu_s"], float)
+    assert stats["cpu_s"] > 0
+
+
+# ------------------------------------------------------------------ with real sockets and signals
+
+
+@pytest.fixture
+def trace() -> Iterator[list[str]]:
+    yield []
+
+
+def test_a_client_hears_nothing_of_a_turn_whose_commit_failed(
+    tmp_path: Path, trace: list[str]
+) -> None:
+    config, keys = make_config(("n1",)), make_keys(tmp_path, ("n1",))
+    transport = open_transport(config, keys, "n1")
+    storage, node = FakeStorage(trace), EchoNode()
+    loop = EventLoop(
+        node,
+        storage,  # type: ignore[arg-type]
+        transport,
+        Journal(trace),
+        SystemClock(),
+    )
+    client = client_of(config, keys, "n1")
+    answers: list[object] = []
+    client.send([ClientDescribe(1)])
+    wait_until(
+        lambda: bool(answers),
+        lambda: loop.turn(5),
+        lambda: answers.extend(client.replies() or []),
+    )
+    storage.fail = True
+    client.send([ClientDescribe(2)])
+    with pytest.raises(StorageError):
+        # The request may take a few turns to arrive; these have nothing to commit but fail too.
+        loop.turn(5000)
+    transport.close()
+    assert transport.client_traffic.messages_out == 1
+    assert client.replies() is None
+    client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_loop_at_once_and_cleanly(
+    tmp_path: Path, trace: list[str], number: signal.Signals
+) -> None:
+    config, keys = make_config(("n1",)), make_keys(tmp_path, ("n1",))
+    transport = open_transport(config, keys, "n1")
+    storage, node = FakeStorage(trace), EchoNode()
+    node.wakeup_s = 60.0
+    before = signal.getsignal(number)
+
+    class SignalledNode(EchoNode):
+        def start(self, now: Instant) -> None:
+            os.kill(os.getpid(), number)
+
+    node = SignalledNode()
+    node.wakeup_s = 60.0
+    loop = EventLoop(
+        node,
+        storage,  # type: ignore[arg-type]
+        transport,
+        Journal(trace),
+        SystemClock(),
+    )
+    with StopSignal() as stop:
+        loop.run(stop)
+        assert stop.requested
+    transport.close()
+    assert storage.meta == {"clean_stop": b"1"}
+    assert loop.turns <= 2
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_makes_a_waiting_poll_return(tmp_path: Path) -> None:
+    config, keys = make_config(("n1",)), make_keys(tmp_path, ("n1",))
+    transport = open_transport(config, keys, "n1")
+    with StopSignal() as stop:
+        transport.watch(stop.descriptor)
+        assert not transport.poll(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert transport.poll(10_000)
+        assert transport.is_ready(stop.descriptor)
+        assert stop.requested
+    transport.close()
