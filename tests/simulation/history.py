@@ -1,0 +1,125 @@
+"""The history of a run as its clients saw it: every request, every answer, every version.
+
+A request is named by (client, sequence), a version by its dot. A retried request may end up with
+more than one dot, though it should not; a value that was superseded must never show again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from node.causality.causal_context import CausalContext, Dot
+from node.protocol.messages import PutKind
+
+Request = tuple[int, int]
+"""(client, sequence)."""
+
+
+class Outcome(Enum):
+    """What a client may conclude about its put."""
+
+    OPEN = "open"
+    ACKED = "acked"
+    REFUSED = "refused"
+    """Every attempt was definitely not applied."""
+    UNKNOWN = "unknown"
+
+
+@dataclass
+class Write:
+    """One put or delete. Times are virtual seconds."""
+
+    request: Request
+    key: bytes
+    value: bytes | None
+    kind: PutKind
+    seen: CausalContext
+    """What the client gave as its context; empty for the other kinds."""
+    w: int
+    strict: bool
+    started_s: float
+    ended_s: float = 0.0
+    outcome: Outcome = Outcome.OPEN
+    unanswered: bool = False
+    """An attempt was given up without an answer."""
+    dots: set[Dot] = field(default_factory=set)
+    """The versions it is known to have made."""
+
+    def __str__(self) -> str:
+        value = "delete" if self.value is None else self.value.decode()
+        return f"{name_of(self.request)} ({self.kind.name.lower()} {value}, {self.outcome.value})"
+
+
+@dataclass
+class Read:
+    """One get that was answered."""
+
+    key: bytes
+    r: int
+    strict: bool
+    blocking: bool
+    started_s: float
+    ended_s: float
+    content: bytes
+    context: CausalContext
+    replied: tuple[str, ...]
+
+
+@dataclass
+class Version:
+    """One dot: which request made it, and exactly what it superseded when it was made."""
+
+    dot: Dot
+    write: Write
+    order: int
+    """The how-many-eth version of the run."""
+    minted_s: float
+    ended: frozenset[Dot]
+    """Itself, and every version that it rightly superseded, directly or through others."""
+    holders: set[str] = field(default_factory=set)
+    """Nodes on whose disks a copy that has seen the version was ever durable."""
+    settled_s: float | None = None
+    """When so many primaries held it that every read quorum meets one of them."""
+    durable: bool = False
+    """The turn that made it was committed."""
+
+
+@dataclass
+class KeyHistory:
+    """Everything known about one key."""
+
+    key: bytes
+    writes: dict[Request, Write] = field(default_factory=dict)
+    versions: dict[Dot, Version] = field(default_factory=dict)
+    reads: list[Read] = field(default_factory=list)
+    reaped: set[Dot] = field(default_factory=set)
+    """Tombstones that a primary forgot for good."""
+    truncated: bool = False
+    """A clock was shortened: an old copy may look concurrent since."""
+    damaged: bool = False
+    """Some copy of the key was destroyed, in whole or in part."""
+
+    def ended_by(self, roots: set[Dot]) -> set[Dot]:
+        """`roots`, and every version that one of them rightly superseded, directly or not."""
+        versions = [self.versions[dot] for dot in roots if dot in self.versions]
+        return set[Dot]().union(*(version.ended for version in versions))
+
+    def ends_of(self, write: Write, seen_there: CausalContext, beside: set[Dot]) -> set[Dot]:
+        """What a put may supersede: nothing if it is blind, what its context covers if it has one,
+        and what its coordinator knew and did not leave alive if it overwrites.
+
+        `seen_there` and `beside` are of the object in which the new version appears first.
+        """
+        if write.kind is PutKind.BLIND:
+            return set()
+        if write.kind is PutKind.CONTEXT:
+            direct = {dot for dot in self.versions if write.seen.covers(*dot)}
+        else:
+            direct = {dot for dot in self.versions if dot not in beside and seen_there.covers(*dot)}
+        return self.ended_by(direct)
+
+
+def name_of(request: Request) -> str:
+    """A request as people read it."""
+    return f"c{request[0]}:{request[1]}"

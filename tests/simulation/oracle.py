@@ -1,0 +1,416 @@
+"""The oracle: sees every disk and every answer, and judges them against the promises.
+
+It learns of each version when the turn that mints it writes it, with what that put was entitled to
+supersede: nothing for a blind put, what its context covers for one with a context, what its
+coordinator knew for an overwriting one. All judgements follow from this relation, and none from
+what the nodes themselves conclude:
+
+* an object may have seen a version only if it still has it, or has one that rightly ended it (1);
+* it may not hold two versions of which one ended the other (4, 8);
+* an answer's context covers no more than what its client has seen or wrote (4);
+* an acknowledged version is durable on W distinct nodes by the time of the answer (19).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from node.causality.causal_context import Dot
+from node.causality.siblings import Sibling, StoredObject, decode_context, decode_object
+from node.ports import Hint, Position, Record
+from node.protocol.messages import PutDone, PutKind
+from tests.memory_storage_engine import MemoryStorageEngine
+from tests.simulation.history import KeyHistory, Outcome, Read, Version, Write, name_of
+from tests.simulation.violation import Violation
+
+HintPlace = tuple[str, bytes]
+"""(target, key)."""
+
+decoded = lru_cache(maxsize=1 << 14)(decode_object)
+
+
+class Oracle:
+    """What is known of all keys, and the judgements on answers and on the settled state."""
+
+    def __init__(
+        self,
+        owners_of: Callable[[bytes], tuple[str, ...]],
+        *,
+        n: int,
+        r: int,
+        truncates: bool,
+        turnaround_s: float,
+        time_s: Callable[[], float],
+    ) -> None:
+        self.owners_of = owners_of
+        self.n = n
+        self.r = r
+        self.truncates = truncates
+        """Clocks may be shortened: old copies may look concurrent."""
+        self.turnaround_s = turnaround_s
+        """How long one request may be at work inside the cluster."""
+        self.time_s = time_s
+        self.keys: dict[bytes, KeyHistory] = {}
+        self.disks: dict[str, DiskOracle] = {}
+        self.destroyed: set[str] = set()
+        """Nodes whose disk lost something that it had acknowledged."""
+        self.versions = 0
+
+    def history(self, key: bytes) -> KeyHistory:
+        """What is known of a key."""
+        history = self.keys.get(key)
+        if history is None:
+            history = self.keys[key] = KeyHistory(key)
+        return history
+
+    # ------------------------------------------------------------ objects
+
+    def judge_object(self, history: KeyHistory, stored: StoredObject, where: str) -> None:
+        """Whether some copy, anywhere, may be what it is."""
+        alive = {sibling.dot for sibling in stored.siblings}
+        ended = history.ended_by(alive | history.reaped)
+        for dot, version in history.versions.items():
+            if dot not in ended and stored.context.covers(*dot):
+                raise Violation(
+                    1,
+                    history.key,
+                    f"{where} has seen {_text(dot)} of {version.write} and holds neither it nor "
+                    f"anything that superseded it, but {_texts(alive)}.",
+                )
+        if self.truncates:
+            return
+        for dot in alive:
+            for other in alive & history.versions[dot].ended - {dot}:
+                raise Violation(
+                    4,
+                    history.key,
+                    f"{where} still holds {_text(other)} beside {_text(dot)}, which superseded it.",
+                )
+        revived = alive & (history.ended_by(history.reaped) - history.reaped)
+        if revived:
+            raise Violation(8, history.key, f"{where} holds {_texts(revived)} again, after a reap.")
+
+    def sibling_version(
+        self, history: KeyHistory, sibling: Sibling, stored: StoredObject
+    ) -> Version | None:
+        """The known version of a sibling, None for a new one. Raises `Violation`."""
+        request, dot = sibling.request, sibling.dot
+        write = history.writes.get(request)
+        if write is None:
+            raise Violation(21, history.key, f"{_text(dot)} is of {name_of(request)}: unheard of.")
+        known = history.versions.get(dot)
+        if sibling.value != write.value or (known is not None and known.write is not write):
+            other = "" if known is None else f" and {known.write}"
+            raise Violation(
+                2, history.key, f"{_text(dot)} names {sibling.value!r} of {write}{other}."
+            )
+        return known
+
+    # ------------------------------------------------------------ answers
+
+    def judge_put_done(self, write: Write, reply: PutDone) -> None:
+        """Whether a put was rightly acknowledged."""
+        history = self.keys[write.key]
+        slots = {reply.hinted.get(node, node) for node in reply.acked}
+        if len(slots) < write.w:
+            raise Violation(
+                19, write.key, f"{write}: {reply.acked} are fewer than W={write.w} slots."
+            )
+        versions = [history.versions[dot] for dot in write.dots]
+        durable_on = max((version.holders for version in versions), key=len, default=set())
+        if len(durable_on) < write.w:
+            raise Violation(
+                19,
+                write.key,
+                f"{write}: acknowledged with W={write.w}, durable on {sorted(durable_on)}.",
+            )
+        context = decode_context(reply.context)
+        if write.kind is PutKind.OVERWRITE:
+            allowed = history.ended_by(write.dots | history.reaped)
+        else:
+            allowed = {dot for dot in history.versions if write.seen.covers(*dot)} | write.dots
+        for dot, version in history.versions.items():
+            if dot not in allowed and context.covers(*dot):
+                raise Violation(
+                    4,
+                    write.key,
+                    f"the answer to {write} claims to have seen {_text(dot)} of {version.write}, "
+                    "which its client has not.",
+                )
+
+    def judge_read(self, read: Read) -> None:
+        """Whether a get was rightly answered."""
+        history = self.history(read.key)
+        if read.content:
+            self._judge_content(history, read)
+        else:
+            self._judge_absence(read)
+        if read.strict:
+            self._judge_freshness(history, read)
+            self._judge_monotony(history, read)
+        history.reads.append(read)
+
+    def _judge_content(self, history: KeyHistory, read: Read) -> None:
+        stored = decoded(read.content)
+        for sibling in stored.siblings:
+            version = self.sibling_version(history, sibling, stored)
+            if version is None or not version.durable:
+                raise Violation(
+                    19, read.key, f"{_text(sibling.dot)} was read and is on no disk at all."
+                )
+            if version.write.outcome is Outcome.REFUSED:
+                raise Violation(21, read.key, f"{version.write} was read.")
+        self.judge_object(history, stored, "an answer to a get")
+
+    def _judge_absence(self, read: Read) -> None:
+        owners = self.owners_of(read.key)
+        liars = [
+            node
+            for node in read.replied
+            if node not in owners or self.disks[node].had_all_along(read.key, read.started_s)
+        ]
+        if liars:
+            raise Violation(
+                10, read.key, f'"not found" on the word of {liars}, which held it or own it not.'
+            )
+
+    def _judge_freshness(self, history: KeyHistory, read: Read) -> None:
+        alive = {one.dot for one in decoded(read.content).siblings} if read.content else set()
+        known = history.ended_by(alive | history.reaped)
+        for write in history.writes.values():
+            due = write.outcome is Outcome.ACKED and write.ended_s < read.started_s
+            if not (due and write.strict and read.r + write.w > self.n):
+                continue
+            if not known & write.dots:
+                raise Violation(
+                    10,
+                    read.key,
+                    f"{write} was acknowledged at {write.ended_s:.3f} with W={write.w}, and the "
+                    f"read that began at {read.started_s:.3f} with R={read.r} missed it.",
+                )
+
+    def _judge_monotony(self, history: KeyHistory, read: Read) -> None:
+        if not read.blocking or self.truncates:
+            return
+        ended_by_reap = history.ended_by(history.reaped)
+        for earlier in history.reads:
+            if not (earlier.blocking and earlier.strict and earlier.ended_s < read.started_s):
+                continue
+            for dot in history.versions:
+                seen_then = earlier.r <= read.r and earlier.context.covers(*dot)
+                if seen_then and not read.context.covers(*dot) and dot not in ended_by_reap:
+                    raise Violation(
+                        11,
+                        read.key,
+                        f"{_text(dot)} was seen by the blocking read that ended at "
+                        f"{earlier.ended_s:.3f} and not by the one at {read.started_s:.3f}.",
+                    )
+
+    # ------------------------------------------------------------ the settled state
+
+    def judge_settled(self, key: bytes, stored: StoredObject | None) -> None:
+        """Whether what all primaries agree on is what should be left of the key's history."""
+        history = self.history(key)
+        alive = set() if stored is None else {sibling.dot for sibling in stored.siblings}
+        ended = history.ended_by(alive | history.reaped)
+        for write in history.writes.values():
+            durable = [dot for dot in write.dots if history.versions[dot].durable]
+            if write.outcome is Outcome.REFUSED and durable:
+                raise Violation(21, key, f"{write} is stored as {_texts(durable)}.")
+            if write.outcome is Outcome.ACKED and not any(dot in ended for dot in durable):
+                raise Violation(
+                    1, key, f"{write} is lost: {_texts(durable)} by {_texts(alive) or 'nothing'}."
+                )
+            if write.outcome is Outcome.ACKED and not self.truncates:
+                self._judge_end_of(history, write, alive)
+
+    def _judge_end_of(self, history: KeyHistory, write: Write, alive: set[Dot]) -> None:
+        """What an acknowledged put superseded is gone for good."""
+        if write.kind is not PutKind.CONTEXT:
+            return
+        for dot in alive - write.dots:
+            if write.seen.covers(*dot):
+                raise Violation(
+                    8, history.key, f"{_text(dot)} is there, which {write} had superseded."
+                )
+
+
+class DiskOracle:
+    """The witness of one node's disk."""
+
+    def __init__(self, oracle: Oracle, name: str, storage: MemoryStorageEngine) -> None:
+        self._oracle = oracle
+        self._name = name
+        self._storage = storage
+        self._minted: list[tuple[KeyHistory, Version]] = []
+        self._reaped: list[tuple[KeyHistory, set[Dot]]] = []
+        self._judged: set[bytes] = set()
+        self._present_since_s: dict[bytes, float] = {}
+        self.hints_dropped: Callable[[], int] = lambda: 0
+        """How many hints the running node says it has given up."""
+        self._dropped_before = 0
+        oracle.disks[name] = self
+        storage.witness = self
+
+    def had_all_along(self, key: bytes, since_s: float) -> bool:
+        """Whether the disk held some record of the key, readable or not, from then until now."""
+        present_s = self._present_since_s.get(key)
+        return present_s is not None and present_s < since_s
+
+    def on_start(self) -> None:
+        """A process begins on this disk."""
+        self._dropped_before = 0
+
+    def on_replaced(self) -> None:
+        """The disk was wiped or put back to an older state."""
+        self._present_since_s = {
+            place.key: self._oracle.time_s() for place in self._storage.committed_places()
+        }
+
+    # ------------------------------------------------------------ turns
+
+    def on_put(self, place: Position, old: Record | None, new: Record | None) -> None:
+        """Judge a change of a copy, and learn of the versions minted by it."""
+        history = self._oracle.history(place.key)
+        if new is None:
+            self._on_drop(history, old)
+            return
+        if old is not None and old.content == new.content:
+            return
+        stored = decoded(new.content)
+        if new.content not in self._judged:
+            stored.check_invariants()
+            for sibling in stored.siblings:
+                if self._oracle.sibling_version(history, sibling, stored) is None:
+                    self._learn(history, sibling, stored)
+            self._oracle.judge_object(history, stored, f"the copy at {self._name}")
+            self._judged.add(new.content)
+        if old is None or self._oracle.truncates:
+            return
+        if not stored.context.includes(decoded(old.content).context):
+            raise Violation(1, place.key, f"the copy at {self._name} forgot what it had seen.")
+
+    def _learn(self, history: KeyHistory, sibling: Sibling, stored: StoredObject) -> None:
+        oracle = self._oracle
+        oracle.versions += 1
+        write = history.writes[sibling.request]
+        beside = {one.dot for one in stored.siblings}
+        version = Version(
+            dot=sibling.dot,
+            write=write,
+            order=oracle.versions,
+            minted_s=oracle.time_s(),
+            ended=frozenset(history.ends_of(write, stored.context, beside) | {sibling.dot}),
+        )
+        history.versions[sibling.dot] = version
+        self._minted.append((history, version))
+
+    def _on_drop(self, history: KeyHistory, old: Record | None) -> None:
+        if self._name not in self._oracle.owners_of(history.key) or old is None:
+            return
+        stored = decoded(old.content)
+        if not stored.deleted:
+            raise Violation(1, history.key, f"{self._name} owns the key and dropped a live copy.")
+        self._reaped.append((history, {sibling.dot for sibling in stored.siblings}))
+
+    def on_crash(self) -> None:
+        """What the turn minted has never been."""
+        for history, version in self._minted:
+            if history.versions.get(version.dot) is version:
+                del history.versions[version.dot]
+        self._minted.clear()
+        self._reaped.clear()
+        self._judged.clear()
+
+    def on_commit(
+        self, records: dict[Position, Record | None], hints: dict[HintPlace, Hint | None]
+    ) -> None:
+        """The turn becomes durable."""
+        now_s = self._oracle.time_s()
+        for history, version in self._minted:
+            version.durable = True
+            self._judge_repetition(history, version, now_s)
+            version.write.dots.add(version.dot)
+        for history, dots in self._reaped:
+            history.reaped |= dots
+        for place, record in records.items():
+            if record is None:
+                self._present_since_s.pop(place.key, None)
+            else:
+                self._present_since_s.setdefault(place.key, now_s)
+                self._note_holder(place.key, decoded(record.content), now_s)
+        self._minted.clear()
+        self._reaped.clear()
+        self._judge_hints(hints)
+
+    def _note_holder(self, key: bytes, stored: StoredObject, now_s: float) -> None:
+        oracle = self._oracle
+        owners, history = oracle.owners_of(key), oracle.history(key)
+        for dot in history.ended_by({one.dot for one in stored.siblings}):
+            version = history.versions[dot]
+            if self._name in version.holders:
+                continue
+            version.holders.add(self._name)
+            primaries = version.holders.intersection(owners)
+            if version.settled_s is None and len(primaries) > oracle.n - oracle.r:
+                version.settled_s = now_s
+
+    def _judge_repetition(self, history: KeyHistory, version: Version, now_s: float) -> None:
+        """A request that every quorum knows to be applied must not be applied again."""
+        oracle, write = self._oracle, version.write
+        if not write.strict or history.damaged:
+            return
+        for dot in write.dots - {version.dot}:
+            settled_s = history.versions[dot].settled_s
+            if settled_s is not None and now_s - settled_s > oracle.turnaround_s:
+                raise Violation(
+                    20,
+                    history.key,
+                    f"{write} was at a quorum as {_text(dot)} since {settled_s:.3f} and was "
+                    f"applied again as {_text(version.dot)}.",
+                )
+
+    # ------------------------------------------------------------ hints
+
+    def _judge_hints(self, hints: dict[HintPlace, Hint | None]) -> None:
+        dropped = self.hints_dropped()
+        allowance, self._dropped_before = dropped - self._dropped_before, dropped
+        before = self._storage.hints.committed()
+        for place, hint in hints.items():
+            old = before.get(place)
+            if old is None:
+                continue
+            if hint is not None:
+                kept = decoded(hint.content).context.includes(decoded(old.content).context)
+                if not kept and not self._is_home(old):
+                    raise Violation(15, place[1], f"the hint at {self._name} shrank.")
+            elif not self._is_home(old):
+                allowance -= 1
+                if old.counted or allowance < 0:
+                    raise Violation(
+                        15,
+                        place[1],
+                        f"{self._name} gave up its hint for {place[0]}, which does not have it.",
+                    )
+
+    def _is_home(self, hint: Hint) -> bool:
+        """Whether the target's disk holds all that the hint does, or did before it was damaged."""
+        oracle = self._oracle
+        if hint.target in oracle.destroyed:
+            return True
+        history = oracle.history(hint.key)
+        stored = decoded(hint.content)
+        held = oracle.disks[hint.target]._storage.committed(hint.partition, hint.key)
+        if held is not None and decoded(held.content).context.includes(stored.context):
+            return True
+        ended = history.ended_by(history.reaped)
+        return held is None and all(one.dot in ended for one in stored.siblings)
+
+
+def _text(dot: Dot) -> str:
+    return f"{dot.actor}:{dot.counter}"
+
+
+def _texts(dots: Iterable[Dot]) -> str:
+    return ", ".join(sorted(_text(dot) for dot in dots))

@@ -1,0 +1,193 @@
+"""The checkers catch every deliberately broken variant within a stated number of seeds.
+
+Where a mistake needs rare circumstances, the options of the runs are narrowed to them; then a few
+seeds do, and the test stays quick. An unbroken cluster under the same options breaks no promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from node.config import QuorumConfig
+from tests.simulation import broken_variants as variants
+from tests.simulation.broken_variants import Variant
+from tests.simulation.options import Action, Fault, Options
+from tests.simulation.simulation import run_seed
+from tests.virtual_network import LinkQuality
+
+Circumstances = Callable[[Options], Options]
+
+
+def as_drawn(options: Options) -> Options:
+    """What the seed says."""
+    return options
+
+
+def three_nodes(options: Options, **changes: object) -> Options:
+    """A small, strict cluster without faults, to be given some."""
+    settled: dict[str, object] = {
+        "nodes": 3,
+        "quorum": QuorumConfig(3, 2, 2, "strict"),
+        "expendable": (),
+        "faults": {},
+        "links": LinkQuality(),
+        "clock_entries": 100,
+        "actions_max": 60,
+    }
+    return replace(options, **{**settled, **changes})  # type: ignore[arg-type]
+
+
+def bit_flips(options: Options) -> Options:
+    """One record of one disk is damaged again and again, and R=1 reads meet it."""
+    return three_nodes(
+        options,
+        quorum=QuorumConfig(3, 1, 2, "strict"),
+        expendable=("n1",),
+        faults={Fault.BIT_FLIP: 1},
+        fault_interval_s=0.1,
+        keys=1,
+        actions={Action.GET: 3, Action.OVERWRITE: 1},
+    )
+
+
+def restored_backups(options: Options) -> Options:
+    """One disk is put back to an older state, and its copies coordinate again."""
+    return three_nodes(
+        options,
+        expendable=("n1",),
+        faults={Fault.RESTORE: 3, Fault.REBOOT: 1},
+        fault_interval_s=0.2,
+        keys=1,
+        clients=2,
+        think_s=0.05,
+        actions={Action.BLIND: 1, Action.OVERWRITE: 1},
+        actions_max=120,
+    )
+
+
+def deaths(options: Options) -> Options:
+    """Processes die at every step of a turn."""
+    return three_nodes(options, faults={Fault.KILL: 1}, fault_interval_s=0.1, think_s=0.02, keys=2)
+
+
+def doubled_messages(options: Options) -> Options:
+    """W = N, on links that repeat and lose."""
+    return three_nodes(
+        options,
+        quorum=QuorumConfig(3, 2, 3, "strict"),
+        links=LinkQuality(loss=0.1, duplicates=0.3, straggle_s=0.02),
+    )
+
+
+def late_doubles(options: Options) -> Options:
+    """Five nodes, so that requests are forwarded, on links that repeat after a long while."""
+    return three_nodes(
+        options,
+        nodes=5,
+        links=LinkQuality(duplicates=0.3, straggle_s=1.9),
+        latency_s=(0.0005, 0.002),
+        timeout_s=4.0,
+        think_s=0.05,
+        keys=2,
+        clients=2,
+        actions={Action.BLIND: 1, Action.GET: 1},
+    )
+
+
+def pauses(options: Options) -> Options:
+    """Nodes are stopped for longer than their clients wait."""
+    return three_nodes(
+        options,
+        faults={Fault.PAUSE: 1},
+        fault_interval_s=0.3,
+        keys=1,
+        clients=2,
+        timeout_s=1.5,
+        think_s=0.05,
+        actions={Action.OVERWRITE: 1, Action.BLIND: 1},
+        actions_max=100,
+    )
+
+
+def quiet_r_one(options: Options) -> Options:
+    """R = W = 1 and slow links: replicas differ most of the time."""
+    return three_nodes(
+        options,
+        quorum=QuorumConfig(3, 1, 1, "strict"),
+        latency_s=(0.0001, 0.1),
+        think_s=0.005,
+        keys=1,
+        actions={Action.BLOCKING_GET: 3, Action.OVERWRITE: 1},
+    )
+
+
+def stand_ins(options: Options) -> Options:
+    """A sloppy cluster of five that is cut and loses processes, and one disk."""
+    return three_nodes(
+        options,
+        nodes=5,
+        quorum=QuorumConfig(3, 2, 2, "sloppy"),
+        expendable=("n1",),
+        faults={Fault.KILL: 1, Fault.WIPE: 1, Fault.PARTITION: 2},
+        fault_interval_s=0.3,
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A variant, where it shows, and what it breaks."""
+
+    variant: Variant
+    breaks: set[int]
+    within: int
+    """Seeds."""
+    start: int = 0
+    circumstances: Circumstances = as_drawn
+
+    def __str__(self) -> str:
+        return self.variant.__name__
+
+
+CASES = [
+    Case(variants.actor_without_epoch, {2}, 20),
+    Case(variants.copies_of_an_old_disk_keep_their_actor, {2}, 40, 0, restored_backups),
+    Case(variants.clock_without_detached_dots, {4}, 10),
+    Case(variants.context_widened_around_an_existing_dot, {1}, 20),
+    Case(variants.delete_drops_the_row, {19}, 10),
+    Case(variants.write_quorum_counts_a_node_twice, {19}, 10, 0, doubled_messages),
+    Case(variants.merge_keeps_one_sibling, {1}, 10),
+    Case(variants.answer_before_the_commit, {2, 19}, 40, 0, deaths),
+    Case(variants.retry_mints_again, {20}, 40, 20, pauses),
+    Case(variants.late_requests_are_served, {20}, 40, 0, pauses),
+    Case(variants.repeated_forward_is_served_again, {6, 20, 21}, 40, 0, late_doubles),
+    Case(variants.damaged_copy_counts_as_absence, {10}, 10, 0, bit_flips),
+    Case(variants.miss_of_a_stand_in_counts_as_absence, {10}, 30, 0, stand_ins),
+    Case(variants.hint_is_deleted_when_sent, {15}, 10),
+    Case(variants.stand_in_keeps_no_hint, {1, 19}, 30, 0, stand_ins),
+    Case(variants.blocking_read_trusts_r_answers, {11}, 10, 0, quiet_r_one),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_checkers_catch_a_broken_variant(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.variant(monkeypatch)
+    for seed in range(case.start, case.start + case.within):
+        violation = run_seed(seed, tamper=case.circumstances).violation
+        if violation is not None:
+            assert violation.number in case.breaks, violation
+            return
+    raise AssertionError(f"{case} passed {case.within} seeds")
+
+
+def test_every_broken_variant_has_its_case() -> None:
+    assert {case.variant for case in CASES} == set(variants.ALL)
+
+
+@pytest.mark.parametrize("circumstances", list(dict.fromkeys(case.circumstances for case in CASES)))
+def test_an_unbroken_cluster_breaks_no_promise_under_the_same_circumstances(
+    circumstances: Circumstances,
+) -> None:
+    assert run_seed(1, tamper=circumstances).violation is None
