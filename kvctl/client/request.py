@@ -1,0 +1,269 @@
+"""One request: what is asked, where its attempts went, and what may be concluded from them.
+
+A request keeps its identity (client, sequence) over all attempts, so a node that sees it again
+applies it once. Who retries has to be honest about the end, though:
+
+* success, from whichever attempt, is success;
+* a put of which *any* attempt ended without an answer (closed connection, silence) and that never
+  succeeded is `IndeterminateError`, whatever later attempts said: the lost one may yet appear;
+* if nothing was ever sent, nothing was stored: `ClusterUnreachableError`;
+* everything else is what the node said, or for a read that ran out of time, `UnavailableError`.
+
+A put that is given up must not be acted upon later: a node that was paused would apply it after
+its retry, over writes that came since. So every attempt of a put carries a deadline of its own,
+which ends, the nodes' clock skew allowed for, before the next attempt begins (`plan_attempt`).
+
+`attempt` on the wire counts the attempts that may have been applied; it stays 0 while all earlier
+ones were definitely refused, and then the nodes need not look for the request before storing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import msgspec
+
+from kvctl.client.results import GetResult, PutResult
+from kvctl.errors import ClusterUnreachableError
+from node.errors import (
+    ERROR_BY_FAILURE,
+    FailureKind,
+    IndeterminateError,
+    StoreError,
+    UnavailableError,
+)
+from node.protocol.messages import (
+    ClientPut,
+    ClientReply,
+    ClientRequest,
+    Description,
+    Failed,
+    GetDone,
+    PutDone,
+    QuorumSet,
+    ScanDone,
+    StatusDone,
+)
+
+if TYPE_CHECKING:
+    from kvctl.client.connection import Connection
+
+_HINT_INDETERMINATE = "read the key to see whether it was stored; putting it again is safe."
+_HINT_UNREACHABLE = "kvctl status shows which nodes run; kvctl up starts them."
+
+
+GRACE_SHARE = 0.02
+"""How much longer than the node's deadline the client waits: so that the answer of a node that ran
+out of time, which knows what was stored, arrives before the client concludes less."""
+ATTEMPT_SHARE = 0.5
+"""An attempt may take this part of the time that is left before another node is tried."""
+ATTEMPT_LEAST_S = 0.2
+"""A node gets at least so long for an attempt; with less left than that, it gets all of it."""
+
+
+def plan_attempt(left_s: float, *, writes: bool, skew_s: float) -> tuple[float, float]:
+    """How an attempt spends the time that is left: (seconds until another node may be tried,
+    seconds until the node must not act on the request any more).
+
+    A read can be answered late without harm. Nodes accept a request up to `skew_s` past its
+    deadline, so a put's deadline is that much before its attempt ends; where the time is too short
+    for that, there is one attempt and no second.
+    """
+    share_s = left_s * ATTEMPT_SHARE
+    node_s = share_s - skew_s if writes else share_s
+    if node_s < ATTEMPT_LEAST_S:
+        return left_s, left_s / (1 + GRACE_SHARE)
+    return share_s, node_s if writes else left_s / (1 + GRACE_SHARE)
+
+
+class Driver(Protocol):
+    """Whoever moves requests along while somebody waits for one (the request loop)."""
+
+    cluster_id: str
+
+    def wait(self, pending: Pending) -> None:
+        """Return once `pending.done`."""
+        ...
+
+
+class Pending:
+    """A request on its way, or finished. Times are monotonic seconds."""
+
+    __slots__ = (
+        "attempt_ends",
+        "avoided",
+        "connection",
+        "content_bytes",
+        "deadline",
+        "done",
+        "driver",
+        "error",
+        "finished_at",
+        "key",
+        "next",
+        "on_done",
+        "on_settled",
+        "refusal",
+        "reply",
+        "request",
+        "started_at",
+        "uncertain",
+        "via",
+    )
+
+    answer: ClassVar[tuple[type[ClientReply], ...]] = (
+        ScanDone,
+        Description,
+        StatusDone,
+        QuorumSet,
+    )
+    """The replies that succeed."""
+    writes: ClassVar[bool] = False
+    """Whether an attempt without an answer may have changed something."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        request: ClientRequest,
+        key: bytes,
+        started_at: float,
+        deadline: float,
+        *,
+        attempt_ends: float,
+        via: str | None = None,
+        content_bytes: int = 0,
+    ) -> None:
+        """`content_bytes` bounds the size of what the request carries besides its fixed fields."""
+        self.driver = driver
+        self.request = request
+        self.key = key
+        self.started_at = started_at
+        self.deadline = deadline
+        self.via = via
+        self.content_bytes = content_bytes
+        self.attempt_ends = attempt_ends
+        """When to give up on the node being asked and try another."""
+        self.connection: Connection | None = None
+        """Where the current attempt is, None while no node can be asked."""
+        self.avoided: tuple[Connection, ...] = ()
+        """Nodes that refused this request or did not answer it."""
+        self.uncertain = False
+        """True once an attempt that had been sent was given up without an answer."""
+        self.refusal: Failed | None = None
+        """The last definite refusal, while another node is tried."""
+        self.reply: ClientReply | None = None
+        self.error: StoreError | None = None
+        self.done = False
+        self.finished_at = 0.0
+        self.next: Pending | None = None
+        """The request that waits for this one, where the order per key is kept."""
+        self.on_done: Callable[[Pending], None] | None = None
+        """The user's callback, called once when done."""
+        self.on_settled: Callable[[Pending], None] | None = None
+        """The bookkeeping of a batch, called before `on_done`; both at the end of a pass."""
+
+    def wait(self) -> None:
+        """Block until done, without raising the request's error."""
+        if not self.done:
+            self.driver.wait(self)
+
+    def answered(self) -> ClientReply:
+        """Block until done; the reply as it came, or raises the request's error."""
+        self.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.reply is not None
+        return self.reply
+
+    def result(self) -> Any:
+        """Block until done; the result, or raises the request's error."""
+        return self.answered()
+
+    def give_up_attempt(self) -> None:
+        """The current attempt was sent and will not be waited for any longer."""
+        self.uncertain = True
+        if isinstance(self.request, ClientPut):
+            self.request = msgspec.structs.replace(self.request, attempt=self.request.attempt + 1)
+
+
+class PendingPut(Pending):
+    """A put or delete."""
+
+    __slots__ = ()
+    answer = (PutDone,)
+    writes = True
+
+    def result(self) -> PutResult:
+        """Block until done; the result, or raises the request's error."""
+        reply = self.answered()
+        assert isinstance(reply, PutDone)
+        return PutResult(self.key, reply, cluster_id=self.driver.cluster_id)
+
+
+class PendingGet(Pending):
+    """A get."""
+
+    __slots__ = ()
+    answer = (GetDone,)
+
+    def result(self) -> GetResult:
+        """Block until done; the result, or raises the request's error."""
+        reply = self.answered()
+        assert isinstance(reply, GetDone)
+        return GetResult(
+            self.key,
+            reply.content,
+            cluster_id=self.driver.cluster_id,
+            coordinator=reply.coordinator,
+            replied=reply.replied,
+            degraded=reply.degraded,
+            explanation=reply.explanation,
+        )
+
+
+class PendingQuorum(Pending):
+    """A change of a node's quorum."""
+
+    __slots__ = ()
+    answer = (QuorumSet,)
+    writes = True
+
+
+def may_try_another(failed: Failed) -> bool:
+    """Whether the refusal is definite and one node's own, so that another may do better."""
+    return failed.kind in (FailureKind.UNAVAILABLE, FailureKind.OVERLOADED)
+
+
+def error_of_refusal(pending: Pending, failed: Failed) -> StoreError:
+    """What a failed answer means for the whole request."""
+    error = ERROR_BY_FAILURE.get(failed.kind, StoreError)(failed.message, hint=failed.hint)
+    if pending.writes and pending.uncertain and not isinstance(error, IndeterminateError):
+        return IndeterminateError(
+            f"an earlier attempt went unanswered and may have been applied; then: {failed.message}",
+            hint=_HINT_INDETERMINATE,
+        )
+    return error
+
+
+def error_of_silence(pending: Pending, sent: bool, circumstances: str) -> StoreError:
+    """What it means that the request got no answer and nobody is left, or no time, to ask.
+
+    `sent`: the current attempt was sent. `circumstances` says what each node did, for people.
+    """
+    sent = sent or pending.uncertain
+    if pending.writes and sent:
+        return IndeterminateError(
+            f"no answer in time, the write may have been applied ({circumstances}).",
+            hint=_HINT_INDETERMINATE,
+        )
+    if pending.refusal is not None:
+        return error_of_refusal(pending, pending.refusal)
+    if sent:
+        return UnavailableError(f"no answer in time ({circumstances}).", hint=_HINT_UNREACHABLE)
+    return ClusterUnreachableError(
+        f"no node could be asked: {circumstances}."
+        if pending.via is None
+        else f"{pending.via} could not be asked: {circumstances}.",
+        hint=_HINT_UNREACHABLE,
+    )

@@ -1,0 +1,242 @@
+"""Arguments into requests: checked here, so that a mistake costs no round trip.
+
+Keys are UTF-8 text of 1 to `key_bytes_max` bytes, values any bytes up to `value_bytes_max` (text is
+encoded as UTF-8). A causal context is decoded and checked against key and cluster before it
+travels. Everything wrong raises `InvalidRequestError` or its kin: definitely nothing was sent.
+"""
+
+from __future__ import annotations
+
+import time
+from random import SystemRandom
+
+import msgspec
+
+from kvctl.client.request import GRACE_SHARE, Pending, PendingGet, PendingPut, plan_attempt
+from kvctl.client.request_loop import RequestLoop
+from node.causality.context_token import decode_token, token_from_text
+from node.config import ClusterConfig, QuorumMode
+from node.errors import ConfigError, InvalidRequestError, TooLargeError
+from node.protocol.messages import ClientGet, ClientPut, PutKind, RepairMode
+
+# Plain integers: reading an enum member costs a tenth of a whole request.
+_OVERWRITE, _CONTEXT, _BLIND = (int(kind) for kind in PutKind)
+_REPAIRS = {"async": int(RepairMode.ASYNC), "blocking": int(RepairMode.BLOCKING)}
+
+
+class RequestBuilder:
+    """Makes the requests of one client instance, numbered and stamped."""
+
+    def __init__(self, config: ClusterConfig, loop: RequestLoop, timeout_s: float) -> None:
+        """`timeout_s`: for requests that name none. Raises `InvalidRequestError`."""
+        self._loop = loop
+        self._next_id = loop.next_id
+        self._cluster_id = config.cluster_id
+        self._key_bytes_max = config.limits.key_bytes_max
+        self._value_bytes_max = config.limits.value_bytes_max
+        self._n = config.quorum.n
+        self._timeout_s = check_timeout(timeout_s)
+        self._skew_s = config.timing.clock_skew_ms / 1000
+        self._client = SystemRandom().getrandbits(63)
+
+    def put(
+        self,
+        key: str | bytes,
+        value: bytes | str | None,
+        *,
+        w: int | None = None,
+        mode: str | None = None,
+        context: str | None = None,
+        blind: bool = False,
+        via: str | None = None,
+        timeout_s: float | None = None,
+    ) -> PendingPut:
+        """A put, or with the value None a delete. HOT PATH."""
+        key = self.key_bytes(key)
+        if value is None:
+            size = 0
+        else:
+            value = self.value_bytes(value)
+            size = len(value)
+        token = b""
+        kind = _BLIND if blind else _OVERWRITE
+        if context is not None:
+            token = self._token(key, context, blind)
+            kind = _CONTEXT
+        if timeout_s is None:
+            timeout_s = self._timeout_s
+        else:
+            check_timeout(timeout_s)
+        number = self._next_id()
+        started_ms = int(time.time() * 1000)
+        started_at = time.monotonic()
+        budget_s = timeout_s * (1 + GRACE_SHARE)
+        attempt_s, node_s = plan_attempt(budget_s, writes=True, skew_s=self._skew_s)
+        request = ClientPut(
+            number,
+            key,
+            value,
+            kind,
+            started_ms + int(node_s * 1000),
+            self._client,
+            number,
+            started_ms,
+            0,
+            token,
+            0 if w is None else self.replicas("w", w),
+            0 if mode is None else _mode(mode),
+        )
+        return PendingPut(
+            self._loop,
+            request,
+            key,
+            started_at,
+            started_at + budget_s,
+            attempt_ends=started_at + attempt_s,
+            via=via,
+            content_bytes=size + len(key) + len(token),
+        )
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        r: int | None = None,
+        mode: str | None = None,
+        repair: str = "async",
+        via: str | None = None,
+        timeout_s: float | None = None,
+        explain: bool = False,
+    ) -> PendingGet:
+        """A get. HOT PATH."""
+        key = self.key_bytes(key)
+        if timeout_s is None:
+            timeout_s = self._timeout_s
+        else:
+            check_timeout(timeout_s)
+        repair_mode = _REPAIRS.get(repair)
+        if repair_mode is None:
+            raise InvalidRequestError(f"repair must be async or blocking, not {repair!r}.")
+        request = ClientGet(
+            self._next_id(),
+            key,
+            int((time.time() + timeout_s) * 1000),
+            0 if r is None else self.replicas("r", r),
+            0 if mode is None else _mode(mode),
+            repair_mode,
+            explain,
+        )
+        started_at = time.monotonic()
+        budget_s = timeout_s * (1 + GRACE_SHARE)
+        attempt_s, _ = plan_attempt(budget_s, writes=False, skew_s=self._skew_s)
+        return PendingGet(
+            self._loop,
+            request,
+            key,
+            started_at,
+            started_at + budget_s,
+            attempt_ends=started_at + attempt_s,
+            via=via,
+            content_bytes=len(key),
+        )
+
+    def restart_clock(self, pending: Pending) -> None:
+        """Stamp a request again that had to wait before its first attempt."""
+        now = time.monotonic()
+        delay_s = now - pending.started_at
+        pending.started_at = now
+        pending.deadline += delay_s
+        pending.attempt_ends += delay_s
+        delay_ms = int(delay_s * 1000)
+        request = pending.request
+        if isinstance(request, ClientPut):
+            pending.request = msgspec.structs.replace(
+                request,
+                deadline_ms=request.deadline_ms + delay_ms,
+                started_ms=request.started_ms + delay_ms,
+            )
+        elif isinstance(request, ClientGet):
+            pending.request = msgspec.structs.replace(
+                request, deadline_ms=request.deadline_ms + delay_ms
+            )
+
+    def key_bytes(self, key: str | bytes) -> bytes:
+        """The key as bytes. Raises `InvalidRequestError` or `TooLargeError`."""
+        if isinstance(key, str):
+            key = _encode(key, "a key")
+        else:
+            try:
+                key.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidRequestError(
+                    "a key must be valid UTF-8 text.",
+                    hint="encode binary keys, for example as hex or base64.",
+                ) from error
+        if not key:
+            raise InvalidRequestError("a key cannot be empty.")
+        if len(key) > self._key_bytes_max:
+            raise TooLargeError(
+                f"the key has {len(key)} bytes, the limit is {self._key_bytes_max}.",
+                hint="limits.key_bytes_max in the cluster's configuration sets it.",
+            )
+        return key
+
+    def value_bytes(self, value: str | bytes) -> bytes:
+        """The value as bytes. Raises `InvalidRequestError` or `TooLargeError`."""
+        if isinstance(value, str):
+            value = _encode(value, "a value")
+        if len(value) > self._value_bytes_max:
+            raise TooLargeError(
+                f"the value has {len(value)} bytes, the limit is {self._value_bytes_max}.",
+                hint="limits.value_bytes_max in the cluster's configuration sets it.",
+            )
+        return value
+
+    def replicas(self, letter: str, count: int) -> int:
+        """An R or W of one request. Raises `InvalidRequestError` unless 1 <= count <= N."""
+        if not 1 <= count <= self._n:
+            raise InvalidRequestError(
+                f"{letter} must be between 1 and N={self._n}, not {count}.",
+                hint=f"choose {letter} from 1 to {self._n}.",
+            )
+        return count
+
+    def deadline_ms(self, timeout_s: float) -> int:
+        """The wall-clock deadline of a request that starts now."""
+        return int((time.time() + timeout_s) * 1000)
+
+    def _token(self, key: bytes, context: str, blind: bool) -> bytes:
+        if blind:
+            raise InvalidRequestError(
+                "a blind put supersedes nothing, so it cannot have a context.",
+                hint="give either the context or blind.",
+            )
+        token = token_from_text(context)
+        decode_token(token, cluster_id=self._cluster_id, key=key)
+        return token
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Raises `InvalidRequestError` unless the timeout is more than a millisecond and finite."""
+    if not 0.001 <= timeout_s <= 86_400:
+        raise InvalidRequestError(
+            f"a timeout must be from 1 millisecond to a day, not {timeout_s} seconds."
+        )
+    return timeout_s
+
+
+def _mode(text: str) -> int:
+    try:
+        return int(QuorumMode.parse(text))
+    except ConfigError as error:
+        raise InvalidRequestError(error.message) from error
+
+
+def _encode(text: str, what: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{what} must be valid Unicode text.",
+            hint="it holds half of a surrogate pair; give bytes instead.",
+        ) from error

@@ -1,0 +1,473 @@
+"""The loop that moves requests: send what is queued, wait once, take in every answer, sweep.
+
+One pass (`turn`):
+
+1. `flush`: everything queued for a node leaves in one frame;
+2. poll all sockets once;
+3. drain every socket that has something; an answer finishes its request;
+4. monitors: a broken connection gives back what it had, unsent requests as they were, sent ones
+   as attempts without an answer;
+5. a few times a second, a sweep over all requests instead of a timer for each: deadlines, nodes
+   that stay silent, connections that do not come about, and in long-lived use the map.
+
+Nothing happens between passes: the loop runs while somebody waits (`wait`) or submits into a full
+batch. It belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import zmq
+
+from kvctl.client.connection import Connection, ConnectionState, Credentials
+from kvctl.client.request import (
+    Pending,
+    error_of_refusal,
+    error_of_silence,
+    may_try_another,
+    plan_attempt,
+)
+from kvctl.client.routing import CONNECT_PATIENCE_S, RECONNECT_AFTER_S, Router
+from node.config import ClusterConfig
+from node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
+from node.protocol.codec import decode_replies
+from node.protocol.messages import ClientDescribe, ClientPut, ClientReply, Description, Failed
+
+SWEEP_INTERVAL_S = 0.05
+REFUSALS_MAX = 5
+"""So many nodes may refuse a request before the refusal is final."""
+MAP_REFRESH_S = 5.0
+MAP_AFTER_FAILURE_S = 0.25
+PROBE_INTERVAL_S = 1.0
+"""How often a node that fell silent is asked for a sign of life."""
+
+
+class RequestLoop:
+    """All connections of one client, and all its requests in flight."""
+
+    def __init__(self, config: ClusterConfig, credentials: Credentials) -> None:
+        self.cluster_id = config.cluster_id
+        self.long_lived = False
+        """True: keep a map, reconnect and probe in the background."""
+        self._skew_s = config.timing.clock_skew_ms / 1000
+        self._frame_bytes_max = config.limits.frame_bytes_max // 2
+        self._credentials = credentials
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._by_socket: dict[object, Connection] = {}
+        self._in_flight: dict[int, Pending] = {}
+        self._settled: deque[Pending] = deque()
+        """Finished requests whose callbacks wait for the end of the pass."""
+        self._last_id = 0
+        self._sweep_at = 0.0
+        self._map_due_at = 0.0
+        self._map_request: Pending | None = None
+        self._turning = False
+        self._closed = False
+        self.router = Router(random.Random())
+        for spec in config.nodes:
+            self._add_connection(spec.name, spec.client_endpoint)
+
+    # ------------------------------------------------------------ for the client and batches
+
+    def next_id(self) -> int:
+        """A number for the next request: its wire id and its sequence."""
+        self._last_id += 1
+        return self._last_id
+
+    def submit(self, pending: Pending) -> None:
+        """Send the request in the next pass. It may fail at once, if nobody can be asked."""
+        if self._closed:
+            raise InvalidRequestError("the client is closed.", hint="connect again.")
+        number = pending.request.id
+        self._in_flight[number] = pending
+        if pending.via is None:
+            connection = self.router.quick(pending, number)
+            if connection is not None:
+                pending.connection = connection
+                connection.unsent.append(pending)
+                return
+        self._assign(pending, pending.started_at)
+
+    def wait(self, pending: Pending) -> None:
+        """Turn until `pending` is done. Not from within a callback."""
+        while not pending.done:
+            self.turn()
+
+    def turn(self) -> None:
+        """One pass; blocks until something arrives or the next sweep is due."""
+        if self._turning:
+            raise InvalidRequestError(
+                "a callback cannot wait for another request.",
+                hint="submit from a callback, and wait outside of it.",
+            )
+        self._turning = True
+        try:
+            self._turn()
+        finally:
+            self._turning = False
+
+    def catch_up(self) -> None:
+        """Notice what happened while nobody turned the loop, above all connections that closed: a
+        node that was restarted meanwhile is asked anew, not taken for gone. Does not block.
+        """
+        if self._by_socket and not self._turning:
+            self._sweep_at = 0.0
+            self.turn()
+
+    def abandon(self, settled_by: Callable[[Pending], None]) -> None:
+        """Forget the requests of a batch that nobody waits for any more; answers are ignored."""
+        for pending in list(self._in_flight.values()):
+            if pending.on_settled == settled_by:
+                del self._in_flight[pending.request.id]
+                self._take_back(pending)
+
+    def learn_map(self) -> None:
+        """From now on keep a map and send requests straight to owners. Does not block."""
+        if not self.long_lived:
+            self.long_lived = True
+            self._request_map(time.monotonic())
+
+    def await_map(self) -> None:
+        """Block until the map came or could not be had."""
+        while self._map_request is not None and not self._map_request.done:
+            self.turn()
+
+    def close(self) -> None:
+        """Close all sockets. Requests in flight stay unanswered. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        now = time.monotonic()
+        for connection in self.router.connections.values():
+            connection.close(now)
+        self._context.term()
+
+    # ------------------------------------------------------------ one pass
+
+    def _turn(self) -> None:
+        if self.router.wanted:
+            self._connect_wanted()
+        for one in self.router.connections.values():
+            if one.unsent and one.state is ConnectionState.READY:
+                self._flush(one)
+        wait_s = self._sweep_at - time.monotonic()
+        wait_ms = 0 if wait_s <= 0 or self._settled else int(wait_s * 1000) + 1
+        events = self._poller.poll(wait_ms)
+        now = time.monotonic()
+        changed: list[Connection] = []
+        for socket, flags in events:
+            connection = self._by_socket.get(socket)
+            if connection is None:
+                continue  # broke a moment ago, in this very pass
+            if socket is connection.monitor:
+                changed.append(connection)
+                continue
+            if flags & zmq.POLLOUT:
+                self._on_writable(connection, now)
+            if flags & zmq.POLLIN:
+                self._drain(connection, now)
+        for connection in changed:
+            failure = connection.read_monitor()
+            if failure:
+                self._drain(connection, now)
+                self._break(connection, failure, now)
+        if now >= self._sweep_at:
+            self._sweep(now)
+            self._sweep_at = now + SWEEP_INTERVAL_S
+        self._call_back()
+
+    def _call_back(self) -> None:
+        """Last in a pass, so that a callback that raises leaves nothing half done."""
+        settled = self._settled
+        while settled:
+            pending = settled.popleft()
+            if pending.on_settled is not None:
+                pending.on_settled(pending)
+            if pending.on_done is not None:
+                pending.on_done(pending)
+
+    def _flush(self, connection: Connection) -> None:
+        if not connection.flush():
+            # The other side is gone (its monitor will say so) or its buffers are full.
+            self._poller.modify(connection.socket, zmq.POLLIN | zmq.POLLOUT)
+
+    def _on_writable(self, connection: Connection, now: float) -> None:
+        """The handshake is done, or there is room again."""
+        self._poller.modify(connection.socket, zmq.POLLIN)
+        if connection.state is ConnectionState.CONNECTING:
+            connection.ready(now)
+            self.router.forget_health()
+        self._flush(connection)
+
+    def _drain(self, connection: Connection, now: float) -> None:
+        socket = connection.socket
+        while socket is not None:
+            try:
+                data = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if connection.silent:
+                connection.silent = False
+                self.router.forget_health()
+            try:
+                replies = decode_replies(data)
+            except ProtocolError:
+                self._break(connection, "sent something that is not an answer", now)
+                return
+            for reply in replies:
+                self._on_reply(connection, reply, now)
+            socket = connection.socket
+
+    def _on_reply(self, connection: Connection, reply: ClientReply, now: float) -> None:
+        pending = self._in_flight.get(reply.id)
+        if pending is None:
+            return  # the answer to an attempt that was given up; the request is finished
+        if type(reply) is Failed:
+            # A refusal by a node that is no longer waited for says nothing about the others.
+            if connection is pending.connection:
+                self._on_failed(pending, reply, now)
+        elif type(reply) in pending.answer:
+            pending.reply = reply
+            self._finish(pending, now)
+        else:
+            self._break(connection, "sent an answer of another kind", now)
+
+    def _on_failed(self, pending: Pending, failed: Failed, now: float) -> None:
+        if (
+            may_try_another(failed)
+            and len(pending.avoided) < REFUSALS_MAX - 1
+            and self.router.others_left(pending)
+        ):
+            assert pending.connection is not None
+            pending.refusal = failed
+            pending.avoided = (*pending.avoided, pending.connection)
+            self._assign(pending, now)
+        else:
+            self._fail(pending, error_of_refusal(pending, failed), now)
+
+    def _finish(self, pending: Pending, now: float) -> None:
+        del self._in_flight[pending.request.id]
+        pending.done = True
+        pending.finished_at = now
+        if pending.on_settled is not None or pending.on_done is not None:
+            self._settled.append(pending)
+
+    def _fail(self, pending: Pending, error: StoreError, now: float) -> None:
+        pending.error = error
+        self._finish(pending, now)
+
+    # ------------------------------------------------------------ choosing and losing nodes
+
+    def _assign(self, pending: Pending, now: float) -> None:
+        """Queue the request at the best node there is; fail it if none will ever do."""
+        connection = self.router.choose(pending, now)
+        while connection is not None and connection.socket is None:
+            if self._open(connection, now):
+                break
+            connection = self.router.choose(pending, now)
+        pending.connection = connection
+        if connection is None:
+            self._without_node(pending, now)
+            return
+        self._plan_attempt(pending, now)
+        connection.unsent.append(pending)
+
+    def _plan_attempt(self, pending: Pending, now: float) -> None:
+        """Give the attempt that begins now its share of the time that is left."""
+        attempt_s, node_s = plan_attempt(
+            pending.deadline - now, writes=pending.writes, skew_s=self._skew_s
+        )
+        pending.attempt_ends = now + attempt_s
+        if isinstance(pending.request, ClientPut):
+            pending.request = msgspec.structs.replace(
+                pending.request, deadline_ms=int((time.time() + node_s) * 1000)
+            )
+
+    def _without_node(self, pending: Pending, now: float) -> None:
+        """Nobody is left to ask. A put that may have been applied waits for a node to come back
+        until its deadline, because its answer is worth having; anything else ends here.
+        """
+        worth_waiting = pending.writes and pending.uncertain and pending.refusal is None
+        if not worth_waiting:
+            circumstances = self.router.circumstances(pending)
+            self._fail(pending, error_of_silence(pending, False, circumstances), now)
+
+    def _open(self, connection: Connection, now: float) -> bool:
+        """Begin to connect; False when that is not possible, because a key is missing."""
+        try:
+            connection.open(now)
+        except ConfigError:
+            connection.close(now, "has no readable key here")
+            return False
+        self._poller.register(connection.socket, zmq.POLLIN | zmq.POLLOUT)
+        self._poller.register(connection.monitor, zmq.POLLIN)
+        self._by_socket[connection.socket] = connection
+        self._by_socket[connection.monitor] = connection
+        return True
+
+    def _break(self, connection: Connection, failure: str, now: float) -> None:
+        """The connection is gone: requests it had not taken are as good as new, those it had are
+        attempts without an answer."""
+        if connection.socket is None:
+            return
+        for socket in (connection.socket, connection.monitor):
+            self._poller.unregister(socket)
+            del self._by_socket[socket]
+        unsent = connection.unsent
+        connection.unsent = []
+        connection.close(now, failure)
+        self.router.forget_health()
+        self._map_due_at = min(self._map_due_at, now + MAP_AFTER_FAILURE_S)
+        fresh = {pending.request.id for pending in unsent}
+        lost = [one for one in self._in_flight.values() if one.connection is connection]
+        for pending in lost:
+            if pending.done:
+                continue
+            if pending.request.id not in fresh:
+                pending.give_up_attempt()
+            self._assign(pending, now)
+
+    def _add_connection(self, name: str, endpoint: str) -> None:
+        self.router.connections[name] = Connection(
+            name, endpoint, self._context, self._credentials, self._frame_bytes_max
+        )
+
+    # ------------------------------------------------------------ the sweep
+
+    def _sweep(self, now: float) -> None:
+        for pending in list(self._in_flight.values()):
+            if pending.done:
+                continue
+            if now >= pending.deadline:
+                self._on_deadline(pending, now)
+            elif pending.connection is None:
+                self._assign(pending, now)
+            elif now >= pending.attempt_ends:
+                self._on_attempt_over(pending, now)
+        for connection in list(self.router.connections.values()):
+            if (
+                connection.unsent
+                and connection.state is ConnectionState.CONNECTING
+                and now - connection.changed_at >= CONNECT_PATIENCE_S
+            ):
+                self._move_unsent(connection, now)
+        if self.long_lived:
+            self._keep_up(now)
+
+    def _on_deadline(self, pending: Pending, now: float) -> None:
+        connection = pending.connection
+        sent = connection is not None and not self._take_back(pending)
+        if sent and connection is not None:
+            self._note_silence(connection)
+        error = error_of_silence(pending, sent, self.router.circumstances(pending))
+        self._fail(pending, error, now)
+
+    def _on_attempt_over(self, pending: Pending, now: float) -> None:
+        """The node had its part of the time: ask another one, if there is one."""
+        connection = pending.connection
+        assert connection is not None
+        if pending in connection.unsent:
+            # The connection does not come about; `_move_unsent` looks for another one.
+            self._plan_attempt(pending, now)
+            return
+        self._note_silence(connection)
+        other = self.router.choose(pending, now, besides=connection)
+        if other is None and not pending.writes:
+            pending.attempt_ends = pending.deadline
+            return
+        # A put without another node goes to the same one again: its last attempt has expired.
+        pending.give_up_attempt()
+        if other is not None:
+            pending.avoided = (*pending.avoided, connection)
+        self._assign(pending, now)
+
+    def _note_silence(self, connection: Connection) -> None:
+        if connection.state is ConnectionState.READY and not connection.silent:
+            connection.silent = True
+            self.router.forget_health()
+
+    def _move_unsent(self, connection: Connection, now: float) -> None:
+        for pending in list(connection.unsent):
+            if self.router.better_than_waiting(pending, now) is not None:
+                connection.unsent.remove(pending)
+                self._assign(pending, now)
+
+    def _take_back(self, pending: Pending) -> bool:
+        """Remove the request from its connection's queue; False if it was sent already."""
+        connection = pending.connection
+        if connection is None or pending not in connection.unsent:
+            return False
+        connection.unsent.remove(pending)
+        return True
+
+    # ------------------------------------------------------------ long-lived use
+
+    def _keep_up(self, now: float) -> None:
+        """Reconnect, look whether silent nodes are back, and keep the map fresh."""
+        for connection in self.router.connections.values():
+            if connection.state is ConnectionState.BROKEN:
+                if now - connection.changed_at >= RECONNECT_AFTER_S:
+                    self._open(connection, now)
+            elif connection.silent and now - connection.probed_at >= PROBE_INTERVAL_S:
+                connection.probed_at = now
+                self._describe(now, via=connection.name)
+        if now >= self._map_due_at:
+            self._request_map(now)
+
+    def _connect_wanted(self) -> None:
+        now = time.monotonic()
+        for connection in self.router.wanted:
+            if connection.state is ConnectionState.IDLE:
+                self._open(connection, now)
+        self.router.wanted.clear()
+
+    def _request_map(self, now: float) -> None:
+        if self._map_request is None or self._map_request.done:
+            self._map_due_at = now + MAP_REFRESH_S
+            self._map_request = self._describe(now, via=None)
+
+    def _describe(self, now: float, via: str | None) -> Pending:
+        pending = Pending(
+            self,
+            ClientDescribe(self.next_id()),
+            b"",
+            now,
+            now + PROBE_INTERVAL_S,
+            attempt_ends=now + PROBE_INTERVAL_S,
+            via=via,
+        )
+        pending.on_done = self._on_description
+        self.submit(pending)
+        return pending
+
+    def _on_description(self, pending: Pending) -> None:
+        """Use the map, if it came; without one any node will do."""
+        reply = pending.reply
+        if not isinstance(reply, Description):
+            return
+        # The ring is code a one-shot request never needs.
+        from kvctl.client.cluster_map import map_from_description
+
+        try:
+            known = map_from_description(reply)
+        except ProtocolError:
+            return  # a node that cannot describe the ring can still serve requests
+        for name, endpoint in known.clients.items():
+            connection = self.router.connections.get(name)
+            if connection is None:
+                self._add_connection(name, endpoint)
+            elif connection.socket is None:
+                connection.endpoint = endpoint
+        self._drop_former_members(set(known.clients))
+        self.router.set_map(known)
+
+    def _drop_former_members(self, members: set[str]) -> None:
+        for name in [name for name in self.router.connections if name not in members]:
+            if self.router.connections[name].socket is None:
+                del self.router.connections[name]
