@@ -1,0 +1,17 @@
+"""The dashboard: a Textual application over `kvctl.view`.
+
+    feed ──▶ KvctlApp.observe ──▶ reduce ──▶ view      (as fast as it comes; nothing is drawn)
+    timer, a few times a second ──▶ Scene ──▶ the page that is shown ──▶ rows that differ
+
+* `app`: the application: keys, the feed's sink, the paint timer, freezing, running deeds.
+* `page`, `pages/`: one class per screen; `pages/__init__` lists them by key.
+* `scene`: what a page is given to paint: the view and what follows from it, computed once.
+* `fixed_table`, `ring_pane`, `header_line`: widgets that redraw only the lines that changed.
+* `deeds`, `replica_deeds`, `command_line`: what can be done to the cluster, by key or command.
+* `cluster_reader`: what only one page shows, and is looked up while it is shown.
+* `dialogs`, `partition_dialog`, `edit_dialog`: questions, help, planning a cut, writing a value.
+* `web`: the same in a browser of this machine.
+
+It attaches to a running cluster and never owns it: it may be closed or killed at any moment.
+Nothing headless imports this package; Textual alone takes longer to load than a `kvctl get` runs.
+"""

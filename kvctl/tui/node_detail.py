@@ -1,0 +1,118 @@
+"""One node in full: process, ring, memory, disk, Bloom filters, links."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Static
+
+from kvctl.tui.glyphs import BAD, DIM, WARN, style_of
+from kvctl.tui.node_rows import age_text, bytes_text, count_text
+from kvctl.tui.scene import Scene
+from kvctl.view.state import NodeView
+
+_LABEL_WIDTH = 12
+
+
+def node_detail_text(scene: Scene, name: str) -> Text:
+    """A dozen lines about a node."""
+    node = scene.view.nodes.get(name)
+    if node is None:
+        return Text("no node is selected", DIM)
+    condition = scene.conditions[name]
+    text = Text()
+    text.append(name, "bold")
+    text.append(f"  {scene.glyphs.of(condition)} {condition.value}", style_of(condition))
+    if node.process is not None:
+        text.append(f"  process {node.process.value}", DIM)
+    if node.figures.state != "ok":
+        text.append(f"  {node.figures.state}", f"bold {BAD}")
+    if not node.answered_ms:
+        text.append("\nit has not answered yet", DIM)
+        return text
+    if not node.answers:
+        age = age_text(max(0, scene.now_ms - node.answered_ms))
+        text.append(f"\nlast answer {age} ago; figures are of then", WARN)
+    for label, value in _lines(scene, node):
+        text.append(f"\n{label:<{_LABEL_WIDTH}}", DIM)
+        text.append(value)
+    return text
+
+
+def _lines(scene: Scene, node: NodeView) -> list[tuple[str, str]]:
+    figures, storage = node.figures, node.figures.storage
+    declared = node.declared
+
+    def stored(field: str) -> int:
+        return int(storage.get(field, 0))
+
+    trouble = str(storage.get("background_error", ""))
+    return [
+        ("endpoint", declared.endpoint.removeprefix("tcp://")),
+        ("pid", f"{figures.pid}, generation {figures.generation}, up {_uptime(figures.uptime_s)}"),
+        (
+            "ring",
+            f"{node.share:.2%} of all replicas, capacity {declared.capacity:g}, "
+            f"zone {declared.zone or '-'}",
+        ),
+        ("cpu", f"{figures.cpu_share:.1%} of a core, {figures.turns_per_s:.0f} turns/s"),
+        ("memory", f"{bytes_text(figures.rss_bytes)} resident"),
+        (
+            "traffic",
+            f"{count_text(round(figures.messages_per_s))} messages/s, "
+            f"{figures.in_flight} requests in flight",
+        ),
+        ("keys", f"{count_text(figures.keys)}, {figures.conflicts} in conflict"),
+        ("hints", f"{count_text(figures.hints)} kept for others"),
+        (
+            "memtable",
+            f"{count_text(stored('memtable_keys'))} keys, "
+            f"{bytes_text(stored('memtable_bytes'))}, "
+            f"{stored('frozen_memtables')} frozen",
+        ),
+        ("commit log", bytes_text(stored("log_bytes"))),
+        (
+            "SSTables",
+            f"{stored('sstables')} with {count_text(stored('sstable_keys'))} keys, "
+            f"{bytes_text(stored('sstable_bytes'))}",
+        ),
+        (
+            "Bloom",
+            _bloom(
+                stored("bloom_negatives"), stored("bloom_hits"), stored("bloom_false_positives")
+            ),
+        ),
+        (
+            "background",
+            f"{stored('flushes')} flushes, {stored('compactions')} compactions"
+            + (f"; failing: {trouble}" if trouble else ""),
+        ),
+        ("reaches", ", ".join(figures.peers_reachable) or "nobody"),
+    ]
+
+
+def _bloom(negatives: int, hits: int, false_positives: int) -> str:
+    """How many tables were spared, and how often the filter was wrong when it said maybe."""
+    absent = negatives + false_positives
+    rate = false_positives / absent if absent else 0.0
+    return f"{count_text(negatives)} spared, {count_text(hits)} hit, {rate:.1%} false"
+
+
+def _uptime(seconds: float) -> str:
+    return age_text(round(seconds * 1000))
+
+
+class NodeDetail(Static):
+    """Shows one node; the same text is drawn once."""
+
+    DEFAULT_CSS = "NodeDetail { background: $background; padding: 0 1; }"
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__("", id=id)
+        self.text = Text()
+
+    def paint(self, scene: Scene, name: str) -> None:
+        """Show the node as it is now."""
+        text = node_detail_text(scene, name)
+        if text != self.text or text.spans != self.text.spans:
+            self.text = text
+            self.update(text)
