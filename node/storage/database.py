@@ -194,11 +194,12 @@ class Database:
         finally:
             self._limit(self._pages_max)
 
-    def is_nearly_full(self) -> bool:
-        """True when less than an eighth of `database_bytes_max` is left."""
+    def is_nearly_full(self, coming_bytes: int = 0) -> bool:
+        """True when less than an eighth of `database_bytes_max` is left after `coming_bytes`."""
         if not self._pages_max:
             return False
         used = self._pragma("page_count") - self._pragma("freelist_count")
+        used += coming_bytes // PAGE_BYTES
         return used > self._pages_max - self._pages_max // 8
 
     def checkpoint(self) -> None:

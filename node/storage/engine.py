@@ -35,6 +35,8 @@ from node.storage.table_set import TableSet
 
 TABLES_DIRECTORY = "sstables"
 SPACE_CHECK_INTERVAL_S = 1.0
+SPACE_CHECK_BYTES = 64 * 1024
+"""The free space is looked at once a second, and sooner when so much was written meanwhile."""
 SEGMENT_BYTES_FACTOR = 4
 """A log segment this many times the memtable limit is cut even if its memtable is small: a key that
 is overwritten for ever must not make the log grow for ever."""
@@ -64,6 +66,10 @@ class SqliteStorageEngine:
         self._failed = False
         self._has_space = True
         self._space_checked_s = float("-inf")
+        self._unwritten_bytes = 0
+        """Content put since the last commit, which no look at the disk can see."""
+        self._unchecked_bytes = 0
+        """Content committed since the last look at the free space."""
         tables_directory = directory / TABLES_DIRECTORY
         self._metadata = Metadata(database)
         manifest = Manifest(database)
@@ -208,6 +214,7 @@ class SqliteStorageEngine:
 
     def put(self, partition: int, key: bytes, record: Record) -> None:
         """Replace the record of a key; durable after `commit`."""
+        self._unwritten_bytes += len(record.content)
         self._active.put(partition, key, record)
         self._pending.append((partition, key, record))
 
@@ -244,6 +251,8 @@ class SqliteStorageEngine:
             self._failed = True
             raise storage_error(error, "committing a turn") from error
         self._on_step(CrashPoint.COMMITTED)
+        self._unchecked_bytes += self._unwritten_bytes
+        self._unwritten_bytes = 0
         limit = self._config.memtable_bytes
         if (
             self._active.memory_bytes + self.hints.active.memory_bytes >= limit
@@ -266,16 +275,20 @@ class SqliteStorageEngine:
         if len(self._frozen) >= self._config.frozen_memtables_max:
             return False
         now_s = time.monotonic()
-        if now_s - self._space_checked_s >= SPACE_CHECK_INTERVAL_S:
+        if (
+            now_s - self._space_checked_s >= SPACE_CHECK_INTERVAL_S
+            or self._unwritten_bytes + self._unchecked_bytes >= SPACE_CHECK_BYTES
+        ):
             self._space_checked_s = now_s
+            self._unchecked_bytes = 0
             self._has_space = self._check_space()
         return self._has_space
 
     def _check_space(self) -> bool:
         try:
             return (
-                self._free_bytes() >= self._config.disk_reserve_bytes
-                and not self._database.is_nearly_full()
+                self._free_bytes() - self._unwritten_bytes >= self._config.disk_reserve_bytes
+                and not self._database.is_nearly_full(self._unwritten_bytes)
             )
         except (OSError, sqlite3.Error):
             return False

@@ -196,6 +196,23 @@ def small(**storage: Any) -> ClusterConfig:
     )
 
 
+def test_a_full_database_refuses_writes_definitely_and_serves_reads() -> None:
+    with Cluster(config=small(database_bytes_max=2 * 1024 * 1024)) as cluster:
+        client = cluster.client()
+        stored = 0
+        with pytest.raises(OverloadedError):
+            for stored in range(1000):
+                client.put(f"k{stored}", bytes(8 * 1024))
+        assert stored > 50
+        assert not client.get(f"k{stored}").found
+        assert all(client.get(f"k{number}").found for number in range(stored))
+        node = cluster.status().node("n1")
+        assert (node.state, "refuses writes" in node.reason) == ("up", True)
+        cluster.kill("n1")
+        cluster.start("n1")
+        assert all(client.get(f"k{number}").found for number in range(stored))
+
+
 def test_a_reserve_that_the_disk_does_not_have_refuses_writes_definitely() -> None:
     with Cluster(config=small(disk_reserve_bytes=1 << 60)) as cluster:
         client = cluster.client()
