@@ -101,8 +101,11 @@ def bar(entry: Entry, width: int, signs: tuple[str, str, str]) -> str:
 def joined_lines(values: Sequence[bytes]) -> bytes:
     """One value with every line of all values, each once, in the order they first appear.
 
-    Ends with a newline if any of them does. What the union of sets is for carts, this is for text.
+    Ends with a newline if any of them does, or if the last line is an empty one, which nobody would
+    see otherwise. What the union of sets is for carts, this is for text.
     """
-    lines = dict.fromkeys(line for value in values for line in value.splitlines())
-    ending = b"\n" if any(value.endswith(b"\n") for value in values) else b""
-    return b"\n".join(lines) + (ending if lines else b"")
+    lines = list(dict.fromkeys(line for value in values for line in value.splitlines()))
+    if not lines:
+        return b""
+    ends = not lines[-1] or any(value.endswith(b"\n") for value in values)
+    return b"\n".join(lines) + (b"\n" if ends else b"")

@@ -169,7 +169,7 @@ def test_a_cluster_that_cannot_have_its_port_leaves_nothing_behind(tmp_path: Pat
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"port {port}"):
-            Supervisor(tmp_path).up("shop", UpOptions(nodes=1, base_port=port - 1))
+            Supervisor(tmp_path).up("shop", UpOptions(nodes=1, base_port=port))
     assert not cluster_directory("shop", tmp_path).path.exists()
 
 

@@ -61,6 +61,7 @@ def test_of_a_long_history_only_the_end_is_drawn() -> None:
 def test_joining_keeps_every_line_once_in_the_order_of_the_versions() -> None:
     assert joined_lines([b"a\nb", b"b\nc"]) == b"a\nb\nc"
     assert joined_lines([b"a\n", b"b"]) == b"a\nb\n"
+    assert joined_lines([b"a\n\na"]) == b"a\n\n"
     assert joined_lines([]) == b""
 
 
