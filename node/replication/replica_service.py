@@ -76,7 +76,7 @@ class ReplicaService:
                     now,
                     counted=True,
                 )
-            self._state.outbox.send(sender, ReplicaPutAck(message.id, record.digest))
+            state.outbox.send(sender, ReplicaPutAck(message.id, record.digest))
 
     def on_handoff_put(self, sender: str, message: HandoffPut, now: Instant) -> None:
         """A hint came home: merge it, and acknowledge once this turn is durable."""
@@ -84,7 +84,7 @@ class ReplicaService:
         if state.storage.accepts_writes():
             partition = state.map.partition_of(message.key)
             state.replica.apply(partition, message.key, message.content, message.recent, b"")
-            self._state.outbox.send(sender, HandoffAck(message.id))
+            state.outbox.send(sender, HandoffAck(message.id))
 
     def on_hint_delivered(self, hint: Hint, now: Instant) -> None:
         """A stand-in's copy goes with its last hint, once the owner is known to have all of it."""
@@ -114,14 +114,15 @@ class ReplicaService:
         state = self._state
         if self._is_stale(message.deadline_ms, now):
             return
+        partition = state.map.partition_of(message.key)
         try:
-            record = state.replica.read(state.map.partition_of(message.key), message.key)
+            record = state.replica.read(partition, message.key)
         except CorruptRecordError:
             reply = ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE)
         else:
             if record is None:
-                reply = ReplicaGetReply(message.id, self._absence(message.key))
-            elif state.map.partition_of(message.key) in state.replica.unproven:
+                reply = ReplicaGetReply(message.id, self._absence(partition))
+            elif partition in state.replica.unproven:
                 reply = ReplicaGetReply(
                     message.id, ReplicaState.UNPROVEN, record.content, record.recent
                 )
@@ -131,11 +132,11 @@ class ReplicaService:
                 reply = ReplicaGetReply(
                     message.id, ReplicaState.DIFFERENT, record.content, record.recent
                 )
-        self._state.outbox.send(sender, reply)
+        state.outbox.send(sender, reply)
 
-    def _absence(self, key: bytes) -> ReplicaState:
+    def _absence(self, partition: int) -> ReplicaState:
         """Only an owner's missing copy says that a key does not exist."""
-        owners = self._state.map.owners[self._state.map.partition_of(key)]
+        owners = self._state.map.owners[partition]
         return ReplicaState.ABSENT if self._state.name in owners else ReplicaState.NO_EVIDENCE
 
     def on_replica_scan(self, sender: str, message: ReplicaScan, now: Instant) -> None:
