@@ -8,13 +8,15 @@ The story of one put, with the file it passes at each step:
               node                     `on_client_put`: is the request sound? who shall coordinate?
               replication/slots        which nodes fill the N slots of the key right now
               replication/put_coordinator
-                                       reads a quorum first (overwrite), or goes on (blind, context)
+                                       supersedes what the local copy holds (overwrite), what the
+                                       client has seen (context), or nothing (blind)
               replication/replica      mints the new version: `causality/siblings.put_version`
               storage/engine           memtable and commit log; nothing is durable yet
               outbox                   ReplicaPut for the other replicas
               runtime/event_loop       COMMIT, and only then: send
     peers  ─▶ node                     `on_replica_put` merges, commits, and acknowledges
     acks   ─▶ replication/quorum       counts slots; at W the client is answered
+              replication/read_round   an overwrite learns what else there was, and covers that too
               replication/hinted_handoff
                                        keeps what an absent replica missed, and brings it home
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import msgspec
 
-from node.protocol.messages import ClientReply, PeerMessage
+from node.protocol.messages import ClientReply, PeerMessage, ReplicaPutAck, ReplicaSame
+
+IDS_PER_MESSAGE_MAX = 4096
+"""Answers that say nothing but yes share a message, up to so many."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -23,9 +26,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class Outbox:
     """Messages by destination, in the order they were added, and events."""
 
-    __slots__ = ("events", "to_clients", "to_peers")
+    __slots__ = ("_acks", "_sames", "events", "to_clients", "to_peers")
 
     def __init__(self) -> None:
+        self._acks: dict[str, list[int]] = {}
+        """Peer → the ids of the last `ReplicaPutAck` to it, which still takes more."""
+        self._sames: dict[str, list[int]] = {}
+        """Peer → the ids of the last `ReplicaSame` to it."""
         self.to_peers: dict[str, list[PeerMessage]] = {}
         self.to_clients: dict[bytes, list[ClientReply]] = {}
         self.events: list[Event] = []
@@ -37,6 +44,22 @@ class Outbox:
             self.to_peers[peer] = [message]
         else:
             queue.append(message)
+
+    def send_put_ack(self, peer: str, message_id: int) -> None:
+        """Acknowledge a `ReplicaPut`, together with the others of this turn."""
+        ids = self._acks.get(peer)
+        if ids is None or len(ids) == IDS_PER_MESSAGE_MAX:
+            ids = self._acks[peer] = []
+            self.send(peer, ReplicaPutAck(ids))
+        ids.append(message_id)
+
+    def send_same(self, peer: str, message_id: int) -> None:
+        """Answer a `ReplicaGet` with "the same", together with the others of this turn."""
+        ids = self._sames.get(peer)
+        if ids is None or len(ids) == IDS_PER_MESSAGE_MAX:
+            ids = self._sames[peer] = []
+            self.send(peer, ReplicaSame(ids))
+        ids.append(message_id)
 
     def reply(self, client: bytes, message: ClientReply) -> None:
         """Queue an answer for a client, known by its socket identity."""
@@ -52,6 +75,8 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget everything: it was flushed, or must never be sent."""
+        self._acks = {}
+        self._sames = {}
         self.to_peers = {}
         self.to_clients = {}
         self.events = []

@@ -32,9 +32,17 @@ class RecentRequests(msgspec.Struct, array_like=True, frozen=True, gc=False):
     applied: tuple[Applied, ...] = ()
 
     def find(self, client: int, sequence: int) -> Dot | None:
-        """The dot under which a request was applied, None if it is not remembered."""
-        for _, known_client, known_sequence, actor, counter in self.applied:
+        """The latest dot under which a request was applied, None if it is not remembered."""
+        for _, known_client, known_sequence, actor, counter in reversed(self.applied):
             if known_client == client and known_sequence == sequence:
+                return Dot(actor, counter)
+        return None
+
+    def find_besides(self, client: int, sequence: int, dot: Dot) -> Dot | None:
+        """Another dot under which the request was applied, None if none is remembered."""
+        for _, known_client, known_sequence, actor, counter in self.applied:
+            known = known_client == client and known_sequence == sequence
+            if known and (actor, counter) != dot:
                 return Dot(actor, counter)
         return None
 
@@ -123,6 +131,6 @@ def decode_recent(data: bytes) -> RecentRequests:
         raise ProtocolError(f"not a list of recent requests: {error}.") from error
 
 
-def mentions(recent: bytes, client: int) -> bool:
-    """Whether encoded requests may hold one of the client; quick, and right when it says no."""
-    return bool(recent) and _encoder.encode(client) in recent
+def mentions(recent: bytes, client: int, sequence: int) -> bool:
+    """Whether encoded requests may hold this one; quick, and right when it says no."""
+    return bool(recent) and _encoder.encode(client) + _encoder.encode(sequence) in recent

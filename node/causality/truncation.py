@@ -6,7 +6,8 @@ concurrent, which costs a false sibling. It must never cost a value or revive a 
 goes only
 
 * in a coordinated put, never when a replica applies what it is sent;
-* when it is not the coordinator's own, and no live sibling and no detached dot is of its actor;
+* when it is not the coordinator's own, and no live sibling, detached or overtaken dot is of its
+  actor;
 * when the object has no tombstone among its siblings;
 * when all N primaries are known to hold it (the put's read round found them identical).
 
@@ -37,6 +38,7 @@ def truncate_context(
     needed = {own_actor}
     needed.update(sibling.actor for sibling in stored.siblings)
     needed.update(actor for actor, _, _ in stored.context.detached)
+    needed.update(actor for actor, _ in stored.overtaken)
     droppable = sorted(
         (entry for entry in vector if entry[0] not in needed),
         key=lambda entry: (entry[2], entry[0]),
@@ -44,6 +46,8 @@ def truncate_context(
     dropped = tuple(droppable[: len(vector) - entries_max])
     kept = tuple(entry for entry in vector if entry not in dropped)
     return (
-        StoredObject(CausalContext(kept, stored.context.detached), stored.siblings),
+        StoredObject(
+            CausalContext(kept, stored.context.detached), stored.siblings, stored.overtaken
+        ),
         dropped,
     )

@@ -28,7 +28,7 @@ import msgspec
 from node.errors import ProtocolError
 from node.protocol.messages import ClientReply, ClientRequest, PeerFrame
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """No frame is larger, whatever a cluster's `limits.frame_bytes_max` says."""
 MESSAGES_PER_FRAME_MAX = 1 << 16

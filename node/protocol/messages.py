@@ -235,13 +235,27 @@ class ReplicaPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=65)
     `content` as it is, which is the same state transition, clock truncation included."""
     stands_for: str = ""
     """The unreachable primary for which the receiver is to keep a hint, "" for an ordinary copy."""
+    report: bool = False
+    """Whether to say what the receiver held before, where that was not `base`: an overwriting put
+    has to know what it did not supersede."""
 
 
 class ReplicaPutAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=66):
-    """Stored; `digest` is of the copy after the merge."""
+    """Stored: the `ReplicaPut`s of these ids, all that one turn of the replica made durable."""
+
+    ids: list[int]
+
+
+class ReplicaPutReport(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=80):
+    """Stored, and my copy was not the one you began with: the answer to a put that asked for it.
+
+    `state` is a `ReplicaState`; the copy from before the put comes with `DIFFERENT` and `UNPROVEN`.
+    """
 
     id: int
-    digest: bytes
+    state: int
+    content: bytes = b""
+    recent: bytes = b""
 
 
 class ReplicaRefused(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=67):
@@ -255,8 +269,6 @@ class ReplicaRefused(msgspec.Struct, array_like=True, frozen=True, gc=False, tag
 class ReplicaState(IntEnum):
     """What a replica can say about a key."""
 
-    SAME = 0
-    """My copy has the digest you know."""
     DIFFERENT = 1
     """Here is my copy."""
     ABSENT = 2
@@ -276,8 +288,15 @@ class ReplicaGet(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=68)
     deadline_ms: int
 
 
+class ReplicaSame(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=74):
+    """My copy has the digest you know: the answer to the `ReplicaGet`s of these ids."""
+
+    ids: list[int]
+
+
 class ReplicaGetReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=69):
-    """Answer to `ReplicaGet`; `content` and `recent` with `DIFFERENT` and `UNPROVEN` only."""
+    """Answer to `ReplicaGet` where the copies differ; `content` and `recent` with `DIFFERENT` and
+    `UNPROVEN` only."""
 
     id: int
     state: int
@@ -519,8 +538,10 @@ class ReapDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=94):
 PeerMessage = (
     ReplicaPut
     | ReplicaPutAck
+    | ReplicaPutReport
     | ReplicaRefused
     | ReplicaGet
+    | ReplicaSame
     | ReplicaGetReply
     | ReplicaScan
     | ReplicaScanReply

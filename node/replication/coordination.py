@@ -23,7 +23,9 @@ from node.protocol.messages import (
     ForwardReply,
     ReplicaGetReply,
     ReplicaPutAck,
+    ReplicaPutReport,
     ReplicaRefused,
+    ReplicaSame,
     ReplicaScanReply,
 )
 from node.replication.forwarding import Forwarding
@@ -48,6 +50,7 @@ class Coordination:
         self._state = state
         self._requests: dict[int, RequestCoordinator] = {}
         self._unanswered = 0
+        self._in_flight_max = state.limits.requests_in_flight_max
         self._deadlines = DeadlineWheel()
         self._forwarding = Forwarding(state)
         self._forwards_known: dict[tuple[str, int], None] = {}
@@ -57,6 +60,8 @@ class Coordination:
         """Message of a peer → handler."""
         return {
             ReplicaPutAck: self.on_replica_put_ack,
+            ReplicaPutReport: self.on_replica_put_report,
+            ReplicaSame: self.on_replica_same,
             ReplicaGetReply: self.on_replica_get_reply,
             ReplicaScanReply: self.on_replica_scan_reply,
             ReplicaRefused: self.on_replica_refused,
@@ -67,7 +72,7 @@ class Coordination:
     @property
     def in_flight(self) -> int:
         """Client requests that have no answer yet."""
-        return self._unanswered + len(self._forwarding)
+        return self._unanswered + len(self._forwarding.pending)
 
     def on_tick(self, now: Instant) -> None:
         """Tell requests whose deadline has come."""
@@ -93,24 +98,24 @@ class Coordination:
     def on_client_put(self, client: bytes, request: ClientPut, now: Instant) -> None:
         """Coordinate a put here, or hand it to a node that holds the key."""
         refusal = check_put(self._state, request, now) or self._overloaded(request.id)
-        if refusal is not None:
+        if refusal is None:
+            self._route(request, Origin(client, request.id), now)
+        else:
             self._state.outbox.reply(client, refusal)
-            return
-        self._route(request, Origin(client, request.id), now)
 
     def on_client_get(self, client: bytes, request: ClientGet, now: Instant) -> None:
         """Coordinate a get here, or hand it to a node that holds the key."""
         refusal = check_get(self._state, request, now) or self._overloaded(request.id)
-        if refusal is not None:
+        if refusal is None:
+            self._route(request, Origin(client, request.id), now)
+        else:
             self._state.outbox.reply(client, refusal)
-            return
-        self._route(request, Origin(client, request.id), now)
 
     def _route(self, request: ClientPut | ClientGet, origin: Origin, now: Instant) -> None:
         """Coordinate here if this node fills a slot of the key, else hand the request on, once."""
         state = self._state
         partition = state.map.partition_of(request.key)
-        slots = choose_slots(state, partition, state.mode_of(request.mode))
+        slots = choose_slots(state, partition, request.mode)
         if state.name in slots.by_node:
             if isinstance(request, ClientPut):
                 self._begin(PutCoordinator(state, request, partition, slots, origin, now), now)
@@ -161,8 +166,8 @@ class Coordination:
         return False
 
     def _overloaded(self, request_id: int) -> Failed | None:
-        in_flight = self.in_flight
-        if in_flight < self._state.limits.requests_in_flight_max:
+        in_flight = self._unanswered + len(self._forwarding.pending)
+        if in_flight < self._in_flight_max:
             return None
         return Failed(
             request_id,
@@ -179,22 +184,27 @@ class Coordination:
             self._unanswered += 1
         self._requests[request.id] = request
         self._deadlines.add(request.id, request.deadline_ms)
-        if len(self._requests) > COLLECTING_MAX + self._state.limits.requests_in_flight_max:
+        if len(self._requests) > COLLECTING_MAX + self._in_flight_max:
             self._forget_oldest_answered()
 
     def _step(
         self, request: RequestCoordinator, now: Instant, handler: Callable[..., None], *args: Any
     ) -> None:
         """Let a request handle one thing, and account for what became of it."""
-        was_answered = request.answered
+        request_id, was_answered = request.id, request.answered
         handler(*args, now)
-        self._account(request, was_answered)
+        self._account(request_id, request, was_answered)
 
-    def _account(self, request: RequestCoordinator, was_answered: bool) -> None:
+    def _account(self, request_id: int, request: RequestCoordinator, was_answered: bool) -> None:
         if request.answered and not was_answered:
             self._unanswered -= 1
         if request.done:
-            self._requests.pop(request.id, None)
+            self._requests.pop(request_id, None)
+        elif request.id != request_id:
+            # It has begun a round of its own, with new answers to wait for.
+            del self._requests[request_id]
+            self._requests[request.id] = request
+            self._deadlines.add(request.id, request.deadline_ms)
 
     def _forget_oldest_answered(self) -> None:
         for request_id, request in self._requests.items():
@@ -205,20 +215,38 @@ class Coordination:
     # ------------------------------------------------------------ answers come in
 
     def on_replica_put_ack(self, sender: str, message: ReplicaPutAck, now: Instant) -> None:
-        """A replica stored what a request sent it."""
-        request = self._requests.get(message.id)
-        if request is not None:
-            was_answered = request.answered
-            request.on_replica_put_ack(sender, message, now)
-            self._account(request, was_answered)
+        """A replica stored what some requests sent it."""
+        requests = self._requests
+        for request_id in message.ids:
+            request = requests.get(request_id)
+            if request is not None:
+                was_answered = request.answered
+                request.on_replica_put_ack(sender, now)
+                if request.done or request.answered is not was_answered or request.id != request_id:
+                    self._account(request_id, request, was_answered)
+
+    def on_replica_same(self, sender: str, message: ReplicaSame, now: Instant) -> None:
+        """A replica's copies are those that some requests know."""
+        requests = self._requests
+        for request_id in message.ids:
+            request = requests.get(request_id)
+            if request is not None:
+                was_answered = request.answered
+                request.on_replica_same(sender, now)
+                if request.done or request.answered is not was_answered:
+                    self._account(request_id, request, was_answered)
 
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
         """A replica answered a read."""
         request = self._requests.get(message.id)
         if request is not None:
-            was_answered = request.answered
-            request.on_replica_get_reply(sender, message, now)
-            self._account(request, was_answered)
+            self._step(request, now, request.on_replica_get_reply, sender, message)
+
+    def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:
+        """A replica stored what a request sent it, and had held something else."""
+        request = self._requests.get(message.id)
+        if request is not None:
+            self._step(request, now, request.on_replica_put_report, sender, message)
 
     def on_replica_scan_reply(self, sender: str, message: ReplicaScanReply, now: Instant) -> None:
         """A replica answered with a page."""

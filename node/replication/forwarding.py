@@ -33,11 +33,9 @@ class Forwarding:
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
-        self._pending: dict[int, Pending] = {}
+        self.pending: dict[int, Pending] = {}
+        """By the id under which each was handed on."""
         self._deadlines = DeadlineWheel()
-
-    def __len__(self) -> int:
-        return len(self._pending)
 
     def forward(
         self, client: bytes, request: ClientPut | ClientGet, slots: Slots, now: Instant
@@ -57,7 +55,7 @@ class Forwarding:
             return
         target = state.rng.choice(targets)
         forward_id = state.next_id()
-        self._pending[forward_id] = Pending(client, target, request)
+        self.pending[forward_id] = Pending(client, target, request)
         wait_ms = state.timing.replica_timeout_ms + REPLY_ALLOWANCE_MS
         self._deadlines.add(forward_id, min(request.deadline_ms, now.wall_ms + wait_ms))
         watch = state.detector.watched.get(target)
@@ -66,13 +64,13 @@ class Forwarding:
 
     def on_reply(self, message: ForwardReply) -> None:
         """The target answered: pass it on. Late answers find nobody waiting."""
-        pending = self._pending.pop(message.id, None)
+        pending = self.pending.pop(message.id, None)
         if pending is not None:
             self._state.outbox.reply(pending.client, message.reply)
 
     def on_refused(self, forward_id: int, kind: int, reason: str) -> None:
         """The target would not take the request: definitely not applied."""
-        pending = self._pending.pop(forward_id, None)
+        pending = self.pending.pop(forward_id, None)
         if pending is not None:
             self._state.outbox.reply(
                 pending.client, Failed(pending.request.id, kind, f"{pending.target}: {reason}.")
@@ -80,7 +78,7 @@ class Forwarding:
 
     def on_link_lost(self, peer: str) -> None:
         """Nothing more will come from the peer."""
-        for forward_id in [one for one, it in self._pending.items() if it.target == peer]:
+        for forward_id in [one for one, it in self.pending.items() if it.target == peer]:
             self._give_up(forward_id)
 
     def on_tick(self, now: Instant) -> None:
@@ -93,7 +91,7 @@ class Forwarding:
         return self._deadlines.next_ms
 
     def _give_up(self, forward_id: int) -> None:
-        pending = self._pending.pop(forward_id, None)
+        pending = self.pending.pop(forward_id, None)
         if pending is None:
             return
         if isinstance(pending.request, ClientPut):

@@ -2,6 +2,7 @@
 
 The coordinator reads its own copy first and asks the others for theirs *unless the digest is the
 same*: one round trip whether replicas agree or not, and full copies travel only where they differ.
+Where they do, `disagreement` has the merge and knows whom to mend.
 
 What counts toward R is evidence. A replica that cannot say (rebuilding, or its record is damaged)
 is not evidence of absence; with fewer than R answers that are, the get is `unavailable`, never
@@ -16,16 +17,10 @@ from __future__ import annotations
 from typing import Any
 
 from node.causality.epoch_folding import fold_version
-from node.causality.recent_requests import NO_REQUESTS, RecentRequests, decode_recent
-from node.causality.siblings import (
-    StoredObject,
-    decode_object,
-    encode_object,
-    merge_objects,
-)
+from node.causality.siblings import decode_object
 from node.errors import CorruptRecordError, FailureKind
 from node.node_state import NodeState
-from node.ports import Instant
+from node.ports import Instant, Record
 from node.protocol.messages import (
     ClientGet,
     Failed,
@@ -33,30 +28,33 @@ from node.protocol.messages import (
     RepairMode,
     ReplicaGet,
     ReplicaGetReply,
-    ReplicaPutAck,
     ReplicaState,
 )
+from node.replication.disagreement import Disagreement
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_repair import send_repairs
 from node.replication.request import Origin, RequestCoordinator
 from node.replication.slots import Slots
+
+# Plain integers and names: reading a member of an enum costs as much as a small call.
+_DIFFERENT, _ABSENT = int(ReplicaState.DIFFERENT), int(ReplicaState.ABSENT)
+_WITH_CONTENT = (_DIFFERENT, int(ReplicaState.UNPROVEN))
+_BLOCKING = int(RepairMode.BLOCKING)
+_REACHED, _MISSED = Outcome.REACHED, Outcome.MISSED
 
 
 class GetCoordinator(RequestCoordinator):
     """Coordinates one get at a primary of its key."""
 
     __slots__ = (
-        "_answers",
+        "_disagreement",
         "_local",
-        "_merged",
         "_partition",
         "_quorum",
         "_r",
-        "_recents",
         "_repairing",
         "_request",
         "_slots",
-        "_without_evidence",
     )
 
     def __init__(
@@ -73,132 +71,126 @@ class GetCoordinator(RequestCoordinator):
         self._partition = partition
         self._slots = slots
         self._r = request.r or state.quorum.r
-        self._local = b""
-        self._merged: StoredObject | None = None
-        """The merge of all answers, decoded only once a replica differs from the local copy."""
-        self._recents: list[bytes] = []
-        """Encoded request ids of every copy seen, united only if there is something to repair."""
-        self._answers: dict[str, bytes] = {}
-        """Node → the content it holds, b"" for none."""
-        self._without_evidence: list[str] = []
-        """Replicas that could not say what they hold: the merge mends them too."""
+        self._local: Record | None = None
+        self._disagreement: Disagreement | None = None
+        """None while everybody who answered holds what this node does."""
         self._repairing: Quorum | None = None
 
     def start(self, now: Instant) -> None:
-        state, request = self.state, self._request
-        nodes = self._slots.by_node
-        if len(nodes) < self._r:
-            self.fail(
-                FailureKind.UNAVAILABLE,
-                f"{len(nodes)} of {len(nodes) + len(self._slots.missing)} replicas are "
-                f"reachable, R={self._r} are needed.",
-                hint="`kvctl status` shows which nodes are down.",
-            )
+        state, request, slots = self.state, self._request, self._slots
+        if len(slots.by_node) < self._r:
+            self._refuse()
             return
-        self._quorum = Quorum(self._answers_needed(), nodes)
-        known = b""
+        needed = self._r if request.repair != _BLOCKING else self._answers_to_vouch()
+        quorum = self._quorum = Quorum(needed, slots.by_node)
+        own, known = state.name, b""
         try:
-            local = state.replica.read(self._partition, request.key)
+            local = self._local = state.replica.read(self._partition, request.key)
         except CorruptRecordError:
-            self._add_no_evidence(state.name)
+            self._add_no_evidence(own)
         else:
             if local is not None:
-                self._local, known = local.content, local.digest
-                self._recents.append(local.recent)
-            if local is None and self._slots.stands_for(state.name):
-                self._quorum.add_failure(state.name)  # a stand-in without the key knows nothing
+                known = local.digest
+                if self._partition in state.replica.unproven:
+                    self._add_copy(own, local.content, local.recent, counts=False)
+                else:
+                    quorum.add_ack(own)
+            elif slots.stand_ins and slots.stands_for(own):
+                quorum.add_failure(own)  # a stand-in without the key knows nothing
             else:
-                self._add_answer(
-                    state.name,
-                    self._local,
-                    counts=self._partition not in state.replica.unproven,
-                )
+                quorum.add_ack(own)
         message = ReplicaGet(self.id, request.key, known, self.deadline_ms)
-        for node in nodes:
-            if node != state.name:
-                state.outbox.send(node, message)
+        for node in slots.others:
+            state.outbox.send(node, message)
         self._consider(now)
+
+    def on_replica_same(self, sender: str, now: Instant) -> None:
+        if self._quorum.add_ack(sender):
+            if self._disagreement is not None:
+                self._disagreement.add_agreeing(sender, self._local)
+            self._consider(now)
 
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
         if not self._quorum.is_waiting_for(sender):
             return
-        if message.state == ReplicaState.SAME:
-            self._add_answer(sender, self._local)
-        elif message.state in (ReplicaState.DIFFERENT, ReplicaState.UNPROVEN):
-            theirs = decode_object(message.content)
-            ours = self._merge_so_far()
-            self._merged = theirs if ours is None else merge_objects(ours, theirs)
-            self._recents.append(message.recent)
-            self._add_answer(
-                sender, message.content, counts=message.state == ReplicaState.DIFFERENT
-            )
-        elif message.state == ReplicaState.ABSENT:
-            self._add_answer(sender, b"")
+        if message.state in _WITH_CONTENT:
+            counts = message.state == _DIFFERENT
+            self._add_copy(sender, message.content, message.recent, counts=counts)
+        elif message.state == _ABSENT:
+            if self._local is not None or self._disagreement is not None:
+                self._found_disagreement().add_absent(sender)
+            self._quorum.add_ack(sender)
         elif self._slots.stands_for(sender):
             self._quorum.add_failure(sender)
         else:
             self._add_no_evidence(sender)
         self._consider(now)
 
-    def _add_no_evidence(self, node: str) -> None:
-        self._without_evidence.append(node)
-        self._quorum.add_failure(node)
+    def _found_disagreement(self) -> Disagreement:
+        if self._disagreement is None:
+            self._disagreement = Disagreement(self._local, self._quorum.acked)
+        return self._disagreement
 
-    def _add_answer(self, node: str, content: bytes, *, counts: bool = True) -> None:
+    def _add_copy(self, node: str, content: bytes, recent: bytes, *, counts: bool) -> None:
         """What a node holds; the copy of a rebuilding node is merged but is no evidence."""
-        self._answers[node] = content
+        self._found_disagreement().add(node, content, recent)
         if counts:
             self._quorum.add_ack(node)
         else:
             self._quorum.add_failure(node)
 
-    def _united_recents(self) -> RecentRequests:
-        united = NO_REQUESTS
-        for recent in self._recents:
-            united = united.union(
-                decode_recent(recent), entries_max=self.state.limits.recent_requests_max
-            )
-        return united
-
-    def _merge_so_far(self) -> StoredObject | None:
-        if self._merged is None and self._local:
-            self._merged = decode_object(self._local)
-        return self._merged
+    def _add_no_evidence(self, node: str) -> None:
+        self._found_disagreement().without_evidence.append(node)
+        self._quorum.add_failure(node)
 
     def _consider(self, now: Instant) -> None:
+        quorum = self._quorum
         if not self.answered and self._repairing is None:
-            outcome = self._quorum.outcome
-            if outcome is Outcome.REACHED:
-                if self._request.repair == RepairMode.BLOCKING and self._disagreement():
+            if len(quorum.acked) < quorum.needed and not quorum.failed:
+                return  # the usual case: the first answer of several
+            outcome = quorum.outcome
+            if outcome is _REACHED:
+                if self._request.repair == _BLOCKING and self._differs:
                     self._repair_first(now)
                 else:
                     self.answer(self._success())
-            elif outcome is Outcome.MISSED:
+            elif outcome is _MISSED:
                 self._fail()  # and go on collecting: whoever differs is mended all the same
-        if self.answered and self._quorum.complete:
+        if self.answered and quorum.complete:
             self._finish(now)
 
+    @property
     def _content(self) -> bytes:
-        return self._local if self._merged is None else encode_object(self._merged)
+        if self._disagreement is not None:
+            return self._disagreement.content
+        return b"" if self._local is None else self._local.content
 
-    def _disagreement(self) -> bool:
-        return len(set(self._answers.values())) > 1
+    @property
+    def _differs(self) -> bool:
+        return self._disagreement is not None and self._disagreement.differs
 
     def _success(self) -> GetDone:
         return GetDone(
             self.origin.request_id,
-            self._content(),
+            self._content,
             self.state.name,
             tuple(self._quorum.acked),
             self._slots.degraded,
             self._explain() if self._request.explain else None,
         )
 
-    def _answers_needed(self) -> int:
-        """R; a blocking read cannot vouch for N - R + 1 replicas before so many have answered."""
-        if self._request.repair != RepairMode.BLOCKING:
-            return self._r
+    def _answers_to_vouch(self) -> int:
+        """A blocking read cannot vouch for N - R + 1 replicas before so many have answered."""
         return max(self._r, len(self.state.map.owners[self._partition]) - self._r + 1)
+
+    def _refuse(self) -> None:
+        filled = len(self._slots.by_node)
+        self.fail(
+            FailureKind.UNAVAILABLE,
+            f"{filled} of {filled + len(self._slots.missing)} replicas are "
+            f"reachable, R={self._r} are needed.",
+            hint="`kvctl status` shows which nodes are down.",
+        )
 
     def _fail(self) -> None:
         self.answer(
@@ -214,19 +206,20 @@ class GetCoordinator(RequestCoordinator):
 
     def _repair_first(self, now: Instant) -> None:
         """Blocking mode: have the merge at a quorum before answering."""
-        content = self._content()
+        disagreement = self._found_disagreement()
+        content = disagreement.content
         primaries = len(self.state.map.owners[self._partition])
         repairing = Quorum(primaries - self._r + 1, self._slots.by_node)
         self._repairing = repairing
-        for node, held in self._answers.items():
+        for node, held in disagreement.answers.items():
             if held == content:
                 repairing.add_ack(node)
-        self._mend(content, now)
-        if self._answers.get(self.state.name) == content:
+        self._mend(disagreement, now)
+        if disagreement.answers.get(self.state.name) == content:
             repairing.add_ack(self.state.name)
         self._consider_repair(now)
 
-    def on_replica_put_ack(self, sender: str, message: ReplicaPutAck, now: Instant) -> None:
+    def on_replica_put_ack(self, sender: str, now: Instant) -> None:
         if self._repairing is not None and not self.answered:
             self._repairing.add_ack(sender)
             self._consider_repair(now)
@@ -234,45 +227,47 @@ class GetCoordinator(RequestCoordinator):
     def _consider_repair(self, now: Instant) -> None:
         assert self._repairing is not None
         outcome = self._repairing.outcome
-        if outcome is Outcome.REACHED:
+        if outcome is _REACHED:
             self.answer(self._success())
             self.done = True
-        elif outcome is Outcome.MISSED:
+        elif outcome is _MISSED:
             self._fail()
             self.done = True
 
     def _finish(self, now: Instant) -> None:
         """All answers are in: mend whoever differs, in the background."""
         self.done = True
-        if self._without_evidence or self._disagreement():
-            self._mend(self._content(), now)
+        disagreement = self._disagreement
+        if disagreement is not None and (disagreement.without_evidence or disagreement.differs):
+            self._mend(disagreement, now)
 
-    def _mend(self, content: bytes, now: Instant) -> None:
+    def _mend(self, disagreement: Disagreement, now: Instant) -> None:
         """Send the merge to every primary that answered and does not hold it.
 
         Stand-ins are left alone: what they keep is on its way home as a hint.
         """
+        content = disagreement.content
         if not content:
             return
         stand_ins = self._slots.stand_ins
         stale = [
             node
-            for node, held in self._answers.items()
+            for node, held in disagreement.answers.items()
             if held != content and node not in stand_ins
         ]
-        stale += self._without_evidence
+        stale += disagreement.without_evidence
         sent = send_repairs(
             self.state,
             partition=self._partition,
             key=self._request.key,
             content=content,
-            recent=self._united_recents(),
+            recent=disagreement.recent_requests(self.state.limits.recent_requests_max),
             stale=stale,
             message_id=self.id,
             deadline_ms=now.wall_ms + self.state.timing.replica_timeout_ms,
         )
         for node in sent:
-            self._answers[node] = content
+            disagreement.answers[node] = content
 
     # ------------------------------------------------------------ the rest
 
@@ -293,10 +288,15 @@ class GetCoordinator(RequestCoordinator):
 
     def _explain(self) -> dict[str, Any]:
         """Who answered with which clock, and who dominated."""
-        content = self._content()
+        content, disagreement = self._content, self._disagreement
+        held_by = (
+            dict.fromkeys(self._quorum.acked, content)
+            if disagreement is None
+            else disagreement.answers
+        )
         preference = self.state.map.preference_list(self._partition)
         answers = {}
-        for node, held in self._answers.items():
+        for node, held in held_by.items():
             answers[node] = {
                 "version": fold_version(decode_object(held).context) if held else None,
                 "current": held == content,
@@ -311,6 +311,6 @@ class GetCoordinator(RequestCoordinator):
             "r": self._r,
             "answers": answers,
             "stand_ins": dict(self._slots.stand_ins),
-            "silent": [node for node in self._slots.by_node if node not in self._answers],
-            "repair": [node for node, held in self._answers.items() if held != content],
+            "silent": [node for node in self._slots.by_node if node not in held_by],
+            "repair": [node for node, held in held_by.items() if held != content],
         }

@@ -21,33 +21,49 @@ class Outcome(Enum):
     """Not even all outstanding answers together could reach the quorum."""
 
 
+# Reading a member of an enum costs as much as the rest of `Quorum.outcome`.
+_PENDING, _REACHED, _MISSED = Outcome
+
+
 class Quorum:
     """`needed` distinct slots out of those in `slots` (node → the primary whose slot it fills)."""
 
-    __slots__ = ("_filled", "_slots", "_waiting", "acked", "needed")
+    __slots__ = ("_slots", "_waiting", "acked", "failed", "needed")
 
     def __init__(self, needed: int, slots: Mapping[str, str]) -> None:
         self.needed = needed
         self._slots = slots
         self._waiting = set(slots)
-        self._filled: set[str] = set()
         self.acked: list[str] = []
         """Nodes that answered in favour, in order of arrival."""
+        self.failed = needed > len(slots)
+        """Whether someone is missing for good. If not, it is merely pending or reached."""
 
-    def add_ack(self, node: str) -> None:
-        """The node did what was asked. A second answer, or one from a stranger, counts nothing."""
-        if node in self._waiting:
-            self._waiting.remove(node)
-            self.acked.append(node)
-            self._filled.add(self._slots[node])
+    def add_ack(self, node: str) -> bool:
+        """The node did what was asked. A second answer, or one from a stranger, counts nothing:
+        False."""
+        waiting = self._waiting
+        if node not in waiting:
+            return False
+        waiting.remove(node)
+        self.acked.append(node)
+        return True
 
     def add_failure(self, node: str) -> None:
         """The node refused, cannot be reached, or has nothing to say."""
         self._waiting.discard(node)
+        self.failed = True
 
     def is_waiting_for(self, node: str) -> bool:
         """Whether the node's answer is still outstanding."""
         return node in self._waiting
+
+    @property
+    def absent(self) -> list[str]:
+        """The nodes that failed."""
+        return [
+            node for node in self._slots if node not in self._waiting and node not in self.acked
+        ]
 
     @property
     def complete(self) -> bool:
@@ -57,13 +73,14 @@ class Quorum:
     @property
     def outcome(self) -> Outcome:
         """Reached, still possible, or missed for good."""
-        if len(self._filled) >= self.needed:
-            return Outcome.REACHED
-        possible = self._filled.union(self._slots[node] for node in self._waiting)
-        return Outcome.PENDING if len(possible) >= self.needed else Outcome.MISSED
+        slots = self._slots
+        filled = {slots[node] for node in self.acked}
+        if len(filled) >= self.needed:
+            return _REACHED
+        filled.update([slots[node] for node in self._waiting])
+        return _PENDING if len(filled) >= self.needed else _MISSED
 
     def check_invariants(self) -> None:
         """Assert that no slot or node is counted twice."""
         assert len(set(self.acked)) == len(self.acked)
-        assert self._filled == {self._slots[node] for node in self.acked}
         assert not self._waiting & set(self.acked)

@@ -6,9 +6,11 @@ before any message that speaks of it leaves the node.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from node.causality.causal_context import CausalContext
+import msgspec
+
+from node.causality.causal_context import CausalContext, Dot
 from node.causality.recent_requests import (
     NO_REQUESTS,
     RecentRequests,
@@ -17,12 +19,15 @@ from node.causality.recent_requests import (
 )
 from node.causality.siblings import (
     EMPTY_OBJECT,
+    Sibling,
     StoredObject,
     decode_object,
     digest_of,
     encode_object,
+    has_ended,
     merge_objects,
     put_version,
+    replace_version,
 )
 from node.causality.truncation import truncate_context
 from node.config import LimitsConfig, TimingConfig
@@ -33,10 +38,11 @@ from node.ports import Record, StorageEngine
 from node.replication.merkle_tree import MerkleTree
 
 
-class Minted(NamedTuple):
+class Minted(msgspec.Struct, frozen=True, gc=False):
     """A new version, stored locally and ready to be replicated."""
 
     record: Record
+    dot: Dot
     base: bytes
     """Digest of the copy it was built on, b"" if there was none."""
     siblings: int
@@ -92,6 +98,18 @@ class Replica:
         so the put's result is taken as it is. Raises `ProtocolError` on bytes that are no object.
         """
         local = self._read_or_lose(partition, key)
+        return self.merge_into(local, partition, key, content, recent, base)
+
+    def merge_into(
+        self,
+        local: Record | None,
+        partition: int,
+        key: bytes,
+        content: bytes,
+        recent: bytes,
+        base: bytes,
+    ) -> Record:
+        """`apply`, for a caller that has just read the copy: `local`."""
         if local is not None and local.content == content:
             merged, merged_content, digest = None, content, local.digest
         elif local is None or local.digest == base:
@@ -131,10 +149,9 @@ class Replica:
         """
         local = self._read_or_lose(partition, key)
         if local is None:
-            stored, actor, remembered, base = EMPTY_OBJECT, "", NO_REQUESTS, b""
+            stored, actor, base = EMPTY_OBJECT, "", b""
         else:
             stored, actor, base = decode_object(local.content), local.my_actor, local.digest
-            remembered = decode_recent(local.recent)
         actor = self._identity.actor_of(actor)
         superseded = stored.context if seen is None else seen
         minted, dot = put_version(
@@ -152,6 +169,26 @@ class Replica:
             )
         if len(minted.context.vector) > self._limits.clock_entries:
             minted = self._truncate(key, minted, actor, shared_by_all)
+        record = self._keep(partition, key, local, minted, dot, request, stamp_ms, actor)
+        if seen is None and len(minted.siblings) == 1:
+            answer = minted.context
+        else:
+            answer = superseded.with_dot(*dot, stamp_ms)
+        return Minted(record, dot, base, len(minted.siblings), answer)
+
+    def _keep(
+        self,
+        partition: int,
+        key: bytes,
+        local: Record | None,
+        minted: StoredObject,
+        dot: Dot,
+        request: tuple[int, int],
+        stamp_ms: int,
+        actor: str,
+    ) -> Record:
+        """Store a minted object in the place of the copy `local`, and remember its request."""
+        remembered = NO_REQUESTS if local is None else decode_recent(local.recent)
         remembered = remembered.with_request(
             (stamp_ms, *request, *dot),
             entries_max=self._limits.recent_requests_max,
@@ -162,11 +199,67 @@ class Replica:
         self._note_siblings(key, len(minted.siblings))
         self.storage.put(partition, key, record)
         self.merkle.on_change(partition, key, local, record)
-        if seen is None and len(minted.siblings) == 1:
-            answer = minted.context
-        else:
-            answer = superseded.with_dot(*dot, stamp_ms)
-        return Minted(record, base, len(minted.siblings), answer)
+        return record
+
+    def replace(
+        self,
+        partition: int,
+        key: bytes,
+        *,
+        dot: Dot,
+        known: StoredObject,
+        seen: CausalContext,
+        request: tuple[int, int],
+        stamp_ms: int,
+    ) -> Minted | None:
+        """Give a write of this copy, known as `dot`, a second dot that supersedes `known` as well.
+
+        `seen`: what the client may be told it has seen so far. None if the write was superseded
+        meanwhile, here or in `known`.
+        """
+        local = self._read_or_lose(partition, key)
+        if local is None:
+            return None
+        stored = decode_object(local.content)
+        if dot not in [one.dot for one in stored.siblings] or has_ended(known, dot):
+            return None
+        replaced, second = replace_version(stored, dot, known, stamp_ms=stamp_ms)
+        record = self._keep(
+            partition, key, local, replaced, second, request, stamp_ms, local.my_actor
+        )
+        answer = seen.union(known.context).with_dot(*second, stamp_ms)
+        return Minted(record, second, local.digest, len(replaced.siblings), answer)
+
+    def retract(
+        self,
+        partition: int,
+        key: bytes,
+        dot: Dot,
+        known: StoredObject,
+        superseded: Sequence[Sibling],
+    ) -> Record | None:
+        """Take back a version minted for a request that had been applied already, as `known` shows.
+
+        It cannot be taken back, None, if it is not alive here any more, or if it superseded
+        something (`superseded`) that is not known to have ended otherwise.
+        """
+        local = self._read_or_lose(partition, key)
+        if local is None:
+            return None
+        stored = decode_object(local.content)
+        others = tuple(one for one in stored.siblings if one.dot != dot)
+        alive = {one.dot for one in known.siblings}
+        if len(others) == len(stored.siblings) or any(
+            one.dot in alive or not known.context.covers(*one.dot) for one in superseded
+        ):
+            return None
+        left = merge_objects(StoredObject(stored.context, others, stored.overtaken), known)
+        content = encode_object(left)
+        record = Record(content, digest_of(content), local.recent, local.my_actor)
+        self._note_siblings(key, len(left.siblings))
+        self.storage.put(partition, key, record)
+        self.merkle.on_change(partition, key, local, record)
+        return record
 
     def adopt(
         self, partition: int, key: bytes, merged: StoredObject, recent: RecentRequests

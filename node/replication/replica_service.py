@@ -11,20 +11,22 @@ from typing import Any
 
 from node.errors import CorruptRecordError, FailureKind
 from node.node_state import NodeState
-from node.ports import Hint, Instant, Position
+from node.ports import Hint, Instant, Position, Record
 from node.protocol.messages import (
     HandoffAck,
     HandoffPut,
     ReplicaGet,
     ReplicaGetReply,
     ReplicaPut,
-    ReplicaPutAck,
+    ReplicaPutReport,
     ReplicaRefused,
     ReplicaScan,
     ReplicaScanReply,
     ReplicaState,
 )
 from node.replication.scan_coordinator import scan_replica
+
+_ABSENT = ReplicaState.ABSENT
 
 
 class ReplicaService:
@@ -63,9 +65,13 @@ class ReplicaService:
             self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
         else:
             partition = state.map.partition_of(message.key)
-            record = state.replica.apply(
-                partition, message.key, message.content, message.recent, message.base
-            )
+            if message.report:
+                self._apply_and_report(sender, partition, message)
+            else:
+                state.replica.apply(
+                    partition, message.key, message.content, message.recent, message.base
+                )
+                state.outbox.send_put_ack(sender, message.id)
             if message.stands_for:
                 state.handoff.keep(
                     message.stands_for,
@@ -76,7 +82,22 @@ class ReplicaService:
                     now,
                     counted=True,
                 )
-            state.outbox.send(sender, ReplicaPutAck(message.id, record.digest))
+
+    def _apply_and_report(self, sender: str, partition: int, message: ReplicaPut) -> None:
+        """Merge; if the copy was not the one the put was built on, say what it was."""
+        replica, outbox, key = self._state.replica, self._state.outbox, message.key
+        try:
+            record = replica.read(partition, key)
+        except CorruptRecordError:
+            replica.apply(partition, key, message.content, message.recent, message.base)
+            outbox.send(sender, ReplicaPutReport(message.id, ReplicaState.NO_EVIDENCE))
+            return
+        testimony = self._testimony(partition, record, message.base)
+        replica.merge_into(record, partition, key, message.content, message.recent, message.base)
+        if testimony is None:
+            outbox.send_put_ack(sender, message.id)
+        else:
+            outbox.send(sender, ReplicaPutReport(message.id, *testimony))
 
     def on_handoff_put(self, sender: str, message: HandoffPut, now: Instant) -> None:
         """A hint came home: merge it, and acknowledge once this turn is durable."""
@@ -118,26 +139,36 @@ class ReplicaService:
         try:
             record = state.replica.read(partition, message.key)
         except CorruptRecordError:
-            reply = ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE)
+            state.outbox.send(sender, ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE))
+            return
+        if record is None:
+            reply = ReplicaGetReply(message.id, self._absence(partition))
         else:
-            if record is None:
-                reply = ReplicaGetReply(message.id, self._absence(partition))
-            elif partition in state.replica.unproven:
-                reply = ReplicaGetReply(
-                    message.id, ReplicaState.UNPROVEN, record.content, record.recent
-                )
-            elif record.digest == message.known:
-                reply = ReplicaGetReply(message.id, ReplicaState.SAME)
-            else:
-                reply = ReplicaGetReply(
-                    message.id, ReplicaState.DIFFERENT, record.content, record.recent
-                )
+            testimony = self._testimony(partition, record, message.known)
+            if testimony is None:
+                state.outbox.send_same(sender, message.id)
+                return
+            reply = ReplicaGetReply(message.id, *testimony)
         state.outbox.send(sender, reply)
+
+    def _testimony(
+        self, partition: int, record: Record | None, expected: bytes
+    ) -> tuple[ReplicaState, bytes, bytes] | None:
+        """What this node can say of its copy: None if it is, on evidence, the one expected (by
+        digest; b"" for none), else (state, content, recent requests)."""
+        if record is None:
+            state = self._absence(partition)
+            return None if state is _ABSENT and not expected else (state, b"", b"")
+        if partition in self._state.replica.unproven:
+            return ReplicaState.UNPROVEN, record.content, record.recent
+        if record.digest == expected:
+            return None
+        return ReplicaState.DIFFERENT, record.content, record.recent
 
     def _absence(self, partition: int) -> ReplicaState:
         """Only an owner's missing copy says that a key does not exist."""
         owners = self._state.map.owners[partition]
-        return ReplicaState.ABSENT if self._state.name in owners else ReplicaState.NO_EVIDENCE
+        return _ABSENT if self._state.name in owners else ReplicaState.NO_EVIDENCE
 
     def on_replica_scan(self, sender: str, message: ReplicaScan, now: Instant) -> None:
         """Answer with a page of what is here."""

@@ -9,7 +9,8 @@ handoff live on.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+
+import msgspec
 
 from node.errors import FailureKind, StoreError
 from node.node_state import NodeState
@@ -18,13 +19,13 @@ from node.protocol.messages import (
     ClientReply,
     Failed,
     ReplicaGetReply,
-    ReplicaPutAck,
+    ReplicaPutReport,
     ReplicaRefused,
     ReplicaScanReply,
 )
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where an answer goes: to a client (by socket identity), or back to a forwarding node."""
 
     client: bytes
@@ -42,7 +43,8 @@ class RequestCoordinator(ABC):
         self.state = state
         self.origin = origin
         self.id = state.next_id()
-        self.deadline_ms = min(deadline_ms, now.wall_ms + state.timing.replica_timeout_ms)
+        latest_ms = now.wall_ms + state.timing.replica_timeout_ms
+        self.deadline_ms = deadline_ms if deadline_ms < latest_ms else latest_ms
         self.answered = False
         self.done = False
 
@@ -63,8 +65,14 @@ class RequestCoordinator(ABC):
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:  # noqa: B027
         """A replica's answer to a read."""
 
-    def on_replica_put_ack(self, sender: str, message: ReplicaPutAck, now: Instant) -> None:  # noqa: B027
+    def on_replica_same(self, sender: str, now: Instant) -> None:  # noqa: B027
+        """A replica's copy is the one it was asked to compare with."""
+
+    def on_replica_put_ack(self, sender: str, now: Instant) -> None:  # noqa: B027
         """A replica stored what it was sent."""
+
+    def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:  # noqa: B027
+        """A replica stored what it was sent, and says what it held before."""
 
     def on_replica_scan_reply(self, sender: str, message: ReplicaScanReply, now: Instant) -> None:  # noqa: B027
         """A replica's page of a scan."""

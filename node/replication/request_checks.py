@@ -1,6 +1,7 @@
 """What is wrong with a request before anything is done about it, in one place.
 
-Every check answers with a definite failure: nothing was stored.
+Every check answers with a definite failure: nothing was stored. Almost every request is sound, so
+one condition lets it pass; only when that fails is it asked what was wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +15,21 @@ from node.protocol.messages import ClientGet, ClientPut, ClientScan, Failed, Put
 
 def check_put(state: NodeState, request: ClientPut, now: Instant) -> Failed | None:
     """The reason to refuse a put, or None."""
+    limits = state.limits
+    value = request.value
+    if (
+        now.wall_ms <= request.deadline_ms
+        and 0 < len(request.key) <= limits.key_bytes_max
+        and (value is None or len(value) <= limits.value_bytes_max)
+        and request.kind in _PUT_KINDS
+        and 0 <= request.w <= state.quorum.n
+        and request.mode in _MODES
+    ):
+        return None
+    return _why_not_put(state, request, now)
+
+
+def _why_not_put(state: NodeState, request: ClientPut, now: Instant) -> Failed | None:
     if request.kind not in _PUT_KINDS:
         return Failed(request.id, FailureKind.INVALID, f"{request.kind} is no kind of put.")
     value_bytes = 0 if request.value is None else len(request.value)
@@ -33,6 +49,18 @@ def check_put(state: NodeState, request: ClientPut, now: Instant) -> Failed | No
 
 def check_get(state: NodeState, request: ClientGet, now: Instant) -> Failed | None:
     """The reason to refuse a get, or None."""
+    if (
+        now.wall_ms <= request.deadline_ms
+        and 0 < len(request.key) <= state.limits.key_bytes_max
+        and 0 <= request.r <= state.quorum.n
+        and request.mode in _MODES
+        and request.repair in _REPAIR_MODES
+    ):
+        return None
+    return _why_not_get(state, request, now)
+
+
+def _why_not_get(state: NodeState, request: ClientGet, now: Instant) -> Failed | None:
     if request.repair not in _REPAIR_MODES:
         return Failed(request.id, FailureKind.INVALID, f"{request.repair} is no repair mode.")
     return (

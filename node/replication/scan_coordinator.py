@@ -194,4 +194,4 @@ def _without_values(stored: StoredObject) -> StoredObject:
         Sibling(one.actor, one.counter, None if one.value is None else b"", *one.request)
         for one in stored.siblings
     )
-    return StoredObject(stored.context, siblings)
+    return StoredObject(stored.context, siblings, stored.overtaken)

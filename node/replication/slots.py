@@ -25,6 +25,8 @@ class Slots(NamedTuple):
     """Primaries whose slot nobody fills."""
     stand_ins: Mapping[str, str]
     """Fallback → the primary it stands in for; empty while all primaries are there."""
+    others: tuple[str, ...]
+    """The nodes to ask besides the one that coordinates."""
 
     def stands_for(self, node: str) -> str:
         """The primary a fallback stands in for, "" for a primary."""
@@ -36,25 +38,32 @@ class Slots(NamedTuple):
         return bool(self.missing or self.stand_ins)
 
 
-def choose_slots(state: NodeState, partition: int, mode: QuorumMode) -> Slots:
+def choose_slots(state: NodeState, partition: int, requested_mode: int) -> Slots:
     """Fill the slots of a partition by what is believed reachable at this moment."""
     primaries = state.map.owners[partition]
+    liveness, own = state.liveness, state.name
+    if len(liveness.reachable) == len(liveness.peers):
+        return _own_slots(primaries, own)
     reachable = state.reachable_of(primaries)
     if reachable is primaries:
-        return _own_slots(primaries)
-    if mode is QuorumMode.STRICT:
+        return _own_slots(primaries, own)
+    if state.mode_of(requested_mode) is QuorumMode.STRICT:
         missing = tuple(node for node in primaries if node not in reachable)
-        return Slots({node: node for node in reachable}, missing, {})
+        others = tuple(node for node in reachable if node != own)
+        return Slots({node: node for node in reachable}, missing, {}, others)
     unreachable = [node for node in state.map.members if not state.can_reach(node)]
     slots = walk(state.map.preference_list(partition), unreachable)
+    filled = {slot.node: slot.primary for slot in slots if slot.node is not None}
     return Slots(
-        {slot.node: slot.primary for slot in slots if slot.node is not None},
+        filled,
         tuple(slot.primary for slot in slots if slot.node is None),
         {slot.node: slot.primary for slot in slots if slot.node is not None and slot.hinted},
+        tuple(node for node in filled if node != own),
     )
 
 
 @lru_cache(maxsize=1 << 16)
-def _own_slots(primaries: tuple[str, ...]) -> Slots:
+def _own_slots(primaries: tuple[str, ...], own: str) -> Slots:
     """Everybody in their own place: the usual case, made once per distinct preference list."""
-    return Slots({node: node for node in primaries}, (), {})
+    others = tuple(node for node in primaries if node != own)
+    return Slots({node: node for node in primaries}, (), {}, others)

@@ -70,6 +70,9 @@ class SqliteStorageEngine:
         """Content put since the last commit, which no look at the disk can see."""
         self._unchecked_bytes = 0
         """Content committed since the last look at the free space."""
+        self._space_check_due_bytes = 0
+        """Look at the free space again when so much is put and not committed."""
+        self._frozen_max = config.frozen_memtables_max
         tables_directory = directory / TABLES_DIRECTORY
         self._metadata = Metadata(database)
         manifest = Manifest(database)
@@ -91,7 +94,7 @@ class SqliteStorageEngine:
         )
         self._frozen = self._housekeeping.frozen
         self._active = Memtable(manifest.released_segment + 1)
-        self._active_partitions = self._active.partitions
+        self._active_partitions, self._active_put = self._active.partitions, self._active.put
         self._replay()
 
     @classmethod
@@ -215,7 +218,7 @@ class SqliteStorageEngine:
     def put(self, partition: int, key: bytes, record: Record) -> None:
         """Replace the record of a key; durable after `commit`."""
         self._unwritten_bytes += len(record.content)
-        self._active.put(partition, key, record)
+        self._active_put(partition, key, record)
         self._pending.append((partition, key, record))
 
     def drop(self, partition: int, key: bytes) -> None:
@@ -253,6 +256,7 @@ class SqliteStorageEngine:
         self._on_step(CrashPoint.COMMITTED)
         self._unchecked_bytes += self._unwritten_bytes
         self._unwritten_bytes = 0
+        self._plan_space_check()
         limit = self._config.memtable_bytes
         if (
             self._active.memory_bytes + self.hints.active.memory_bytes >= limit
@@ -265,24 +269,29 @@ class SqliteStorageEngine:
         full = self._active
         full.last_sequence = last_sequence
         self._active = Memtable(full.segment + 1)
-        self._active_partitions = self._active.partitions
+        self._active_partitions, self._active_put = self._active.partitions, self._active.put
         self._log.start_segment()
         self.hints.freeze()
         self._housekeeping.freeze(full)
 
     def accepts_writes(self) -> bool:
         """False while the disk is nearly full, or too many memtables wait to be flushed."""
-        if len(self._frozen) >= self._config.frozen_memtables_max:
+        if len(self._frozen) >= self._frozen_max:
             return False
-        now_s = time.monotonic()
-        if (
-            now_s - self._space_checked_s >= SPACE_CHECK_INTERVAL_S
-            or self._unwritten_bytes + self._unchecked_bytes >= SPACE_CHECK_BYTES
-        ):
-            self._space_checked_s = now_s
+        if self._unwritten_bytes >= self._space_check_due_bytes:
+            self._space_checked_s = time.monotonic()
             self._unchecked_bytes = 0
             self._has_space = self._check_space()
+            self._plan_space_check()
         return self._has_space
+
+    def _plan_space_check(self) -> None:
+        """The free space is looked at after so many bytes more; at once, if that was long ago."""
+        if time.monotonic() - self._space_checked_s >= SPACE_CHECK_INTERVAL_S:
+            self._space_check_due_bytes = 0
+        else:
+            left = SPACE_CHECK_BYTES - self._unchecked_bytes
+            self._space_check_due_bytes = max(left, self._unwritten_bytes + 1)
 
     def _check_space(self) -> bool:
         try:
@@ -300,6 +309,7 @@ class SqliteStorageEngine:
 
         A full disk does not raise: it stands in `stats().background_error` and is tried again.
         """
+        self._plan_space_check()
         return self._housekeeping.run_slice()
 
     def forget_quarantined(self) -> None:

@@ -36,6 +36,8 @@ class TableSet:
 
     def find(self, partition: int, key: bytes) -> Record | None:
         """The newest record in any table, None if there is none. Raises `CorruptRecordError`."""
+        if not self.newest_first:
+            return None
         place = place_of(partition, key)
         answer = self._answers.get(place)
         if answer is ABSENT:

@@ -109,12 +109,12 @@ def test_a_node_serves_on_whatever_arrives_at_its_sockets_and_counts_it(
     eventually(lambda: transport()["handshakes_refused"] >= before["handshakes_refused"] + 3)
 
     friend = dealer(spec.client_endpoint, server, ours)
-    for garbage in (b"", b"\x00", b"\x01\xc1", b"\x01" + os.urandom(300), b"\x09\x90"):
+    for garbage in (b"", b"\x00", b"\x02\xc1", b"\x02" + os.urandom(300), b"\x09\x90"):
         friend.send(garbage)
     friend.send_multipart([b"several", b"parts"])
     malformed = sum(before["clients"]["malformed"].values())
     eventually(lambda: sum(transport()["clients"]["malformed"].values()) >= malformed + 5)
-    friend.send(b"\x01" * (three_nodes.config.limits.frame_bytes_max + 4096))
+    friend.send(b"\x02" * (three_nodes.config.limits.frame_bytes_max + 4096))
     client.put("after the noise", "fine", via="n1")
     assert client.get("after the noise", via="n1").value == b"fine"
     for connection in plain:

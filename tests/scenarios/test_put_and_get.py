@@ -137,9 +137,17 @@ def test_a_put_that_loses_its_quorum_after_storing_is_indeterminate():
     assert cluster.copies("k")["n1"] is not None
 
 
-def test_an_overwriting_put_that_cannot_read_is_unavailable_because_nothing_was_stored():
+def test_a_retry_that_cannot_read_is_unavailable_because_nothing_was_stored():
     cluster = VirtualCluster(3)
     cluster.isolate(["n1"])
+    reply = cluster.put("n1", "k", "never", attempt=1)
+    assert isinstance(reply, Failed) and reply.kind == FailureKind.UNAVAILABLE
+    assert set(cluster.copies("k").values()) == {None}
+
+
+def test_an_overwriting_put_that_fewer_than_r_can_vouch_for_is_unavailable_in_strict_mode():
+    cluster = VirtualCluster(3, w=1, r=3)
+    cluster.kill("n3")
     reply = cluster.put("n1", "k", "never")
     assert isinstance(reply, Failed) and reply.kind == FailureKind.UNAVAILABLE
     assert set(cluster.copies("k").values()) == {None}

@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from node.causality.causal_context import CausalContext
+from node.causality.causal_context import CausalContext, Dot
 from node.causality.siblings import (
     StoredObject,
     decode_object,
     digest_of,
     encode_object,
     merge_objects,
+    replace_version,
 )
 from node.identity import NodeIdentity
 from node.node import Node
@@ -30,6 +31,7 @@ from node.replication.get_coordinator import GetCoordinator
 from node.replication.hinted_handoff import HintedHandoff
 from node.replication.put_coordinator import PutCoordinator
 from node.replication.quorum import Outcome, Quorum
+from node.replication.read_round import ReadRound
 from node.replication.replica import Minted, Replica
 from node.replication.replica_service import ReplicaService
 from tests.virtual_hosts import DeathStep, Host, VirtualHosts
@@ -107,9 +109,10 @@ def delete_drops_the_row(patch: pytest.MonkeyPatch) -> None:
 def write_quorum_counts_a_node_twice(patch: pytest.MonkeyPatch) -> None:
     """Acknowledgements are counted, not acknowledging nodes."""
 
-    def add_ack(self: Quorum, node: str) -> None:
+    def add_ack(self: Quorum, node: str) -> bool:
         self._waiting.discard(node)
         self.acked.append(node)
+        return True
 
     def outcome(self: Quorum) -> Outcome:
         if len(self.acked) >= self.needed:
@@ -145,8 +148,8 @@ def answer_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 def retry_mints_again(patch: pytest.MonkeyPatch) -> None:
     """A retried put is a new put."""
 
-    def settle(self: PutCoordinator, now: Any) -> None:
-        self._replicate_new(self._superseded(), now)
+    def settle(self: PutCoordinator, reads: ReadRound, now: Any) -> None:
+        self._replicate_new(self._superseded(reads), now)
 
     patch.setattr(PutCoordinator, "_settle", settle)
 
@@ -172,7 +175,8 @@ def damaged_copy_counts_as_absence(patch: pytest.MonkeyPatch) -> None:
     """A replica that cannot say what it holds is taken to hold nothing."""
 
     def add_no_evidence(self: GetCoordinator, node: str) -> None:
-        self._add_answer(node, b"")
+        self._found_disagreement().add_absent(node)
+        self._quorum.add_ack(node)
 
     patch.setattr(GetCoordinator, "_add_no_evidence", add_no_evidence)
 
@@ -210,7 +214,40 @@ def stand_in_keeps_no_hint(patch: pytest.MonkeyPatch) -> None:
 
 def blocking_read_trusts_r_answers(patch: pytest.MonkeyPatch) -> None:
     """Before it answers, a blocking read makes sure of no more replicas than any read asks."""
-    patch.setattr(GetCoordinator, "_answers_needed", lambda self: self._r)
+    patch.setattr(GetCoordinator, "_answers_to_vouch", lambda self: self._r)
+
+
+def replacement_without_a_mark(patch: pytest.MonkeyPatch) -> None:
+    """A second dot is a new write: whoever superseded the first has not heard of it."""
+
+    def replace_unmarked(
+        stored: StoredObject, dot: Dot, known: StoredObject, *, stamp_ms: int
+    ) -> tuple[StoredObject, Dot]:
+        replaced, second = replace_version(stored, dot, known, stamp_ms=stamp_ms)
+        unmarked = tuple(
+            msgspec.structs.replace(one, replaces=0) if one.dot == second else one
+            for one in replaced.siblings
+        )
+        return StoredObject(replaced.context, unmarked, replaced.overtaken), second
+
+    patch.setattr(replica, "replace_version", replace_unmarked)
+
+
+def replacement_supersedes_for_good(patch: pytest.MonkeyPatch) -> None:
+    """Two writers that find each other and replace their dots end each other's writes."""
+
+    def replace_for_good(
+        stored: StoredObject, dot: Dot, known: StoredObject, *, stamp_ms: int
+    ) -> tuple[StoredObject, Dot]:
+        replaced, second = replace_version(stored, dot, known, stamp_ms=stamp_ms)
+        return StoredObject(replaced.context, replaced.siblings), second
+
+    patch.setattr(replica, "replace_version", replace_for_good)
+
+
+def overwrite_trusts_its_own_copy(patch: pytest.MonkeyPatch) -> None:
+    """An overwriting put does not care what the other replicas held."""
+    patch.setattr(ReadRound, "goes_beyond", lambda self, stored: False)
 
 
 ALL: tuple[Variant, ...] = (
@@ -230,4 +267,7 @@ ALL: tuple[Variant, ...] = (
     hint_is_deleted_when_sent,
     stand_in_keeps_no_hint,
     blocking_read_trusts_r_answers,
+    replacement_without_a_mark,
+    replacement_supersedes_for_good,
+    overwrite_trusts_its_own_copy,
 )

@@ -6,6 +6,7 @@ more than one dot, though it should not; a value that was superseded must never 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -83,6 +84,10 @@ class Version:
     """When so many primaries held it that every read quorum meets one of them."""
     durable: bool = False
     """The turn that made it was committed."""
+    replaces: Dot | None = None
+    """The first name of the same write, where this is its second."""
+    overtaken: frozenset[Dot] = frozenset()
+    """First names that are not superseded for good where this version was made."""
 
 
 @dataclass
@@ -92,6 +97,8 @@ class KeyHistory:
     key: bytes
     writes: dict[Request, Write] = field(default_factory=dict)
     versions: dict[Dot, Version] = field(default_factory=dict)
+    second_names: dict[Dot, Dot] = field(default_factory=dict)
+    """First name of a write → its second."""
     reads: list[Read] = field(default_factory=list)
     reaped: set[Dot] = field(default_factory=set)
     """Tombstones that a primary forgot for good."""
@@ -100,16 +107,37 @@ class KeyHistory:
     damaged: bool = False
     """Some copy of the key was destroyed, in whole or in part."""
 
-    def ended_by(self, roots: set[Dot]) -> set[Dot]:
-        """`roots`, and every version that one of them rightly superseded, directly or not."""
-        versions = [self.versions[dot] for dot in roots if dot in self.versions]
-        return set[Dot]().union(*(version.ended for version in versions))
+    def ended_by(self, roots: set[Dot], for_good: Set[Dot] = frozenset()) -> set[Dot]:
+        """`roots`, and every version that one of them rightly superseded, directly or not.
 
-    def ends_of(self, write: Write, seen_there: CausalContext, beside: set[Dot]) -> set[Dot]:
+        Whoever superseded a write for good under its first name has superseded it under its second,
+        and whatever it ended under that. `for_good`: those of `roots` that are superseded so, and
+        not alive.
+        """
+        ended: set[Dot] = set()
+        finally_ended = set(for_good)
+        pending = roots
+        while pending:
+            for dot in pending:
+                version = self.versions.get(dot)
+                if version is not None:
+                    ended |= version.ended
+                    finally_ended |= version.ended - version.overtaken - {dot}
+            pending = {
+                second
+                for first, second in self.second_names.items()
+                if first in finally_ended and second not in ended
+            }
+        return ended
+
+    def ends_of(
+        self, write: Write, seen_there: CausalContext, beside: set[Dot], overtaken: Set[Dot]
+    ) -> set[Dot]:
         """What a put may supersede: nothing if it is blind, what its context covers if it has one,
         and what its coordinator knew and did not leave alive if it overwrites.
 
-        `seen_there` and `beside` are of the object in which the new version appears first.
+        `seen_there`, `beside` and `overtaken` are of the object in which the new version appears
+        first.
         """
         if write.kind is PutKind.BLIND:
             return set()
@@ -117,7 +145,7 @@ class KeyHistory:
             direct = {dot for dot in self.versions if write.seen.covers(*dot)}
         else:
             direct = {dot for dot in self.versions if dot not in beside and seen_there.covers(*dot)}
-        return self.ended_by(direct)
+        return self.ended_by(direct, direct - overtaken)
 
 
 def name_of(request: Request) -> str:

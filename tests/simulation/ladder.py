@@ -33,7 +33,9 @@ from node.protocol.messages import (
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutAck,
+    ReplicaPutReport,
     ReplicaRefused,
+    ReplicaSame,
     ReplicaState,
 )
 
@@ -82,8 +84,10 @@ class Ladder:
                 return self._ask(sender, message.id, request.key)
             case RepairKeys() | RepairKeysReply():
                 return any(key == self.key for key, _, _ in message.copies)
+            case ReplicaPutAck(ids=ids) | ReplicaSame(ids=ids):
+                return any((receiver, one) in self._asked for one in ids)
             case (
-                ReplicaPutAck()
+                ReplicaPutReport()
                 | ReplicaRefused()
                 | ReplicaGetReply()
                 | HandoffAck()
@@ -140,7 +144,7 @@ def describe(message: PeerMessage, key: bytes) -> str:
             stands_for = getattr(message, "stands_for", "")
             hint = f" hint for {stands_for}" if stands_for else ""
             return f"#{message.id & 0xFFFF}{hint} {describe_content(message.content)}"
-        case ReplicaGetReply(state=state):
+        case ReplicaGetReply(state=state) | ReplicaPutReport(state=state):
             content = f" {describe_content(message.content)}" if message.content else ""
             return f"#{message.id & 0xFFFF} {ReplicaState(state).name}{content}"
         case Forward(request=request):
@@ -152,7 +156,9 @@ def describe(message: PeerMessage, key: bytes) -> str:
             return " ".join(describe_content(content) for content in contents)
         case ReplicaRefused(reason=reason):
             return f"#{message.id & 0xFFFF} {reason}"
-        case ReplicaPutAck() | ReplicaGet() | HandoffAck():
+        case ReplicaPutAck(ids=ids) | ReplicaSame(ids=ids):
+            return " ".join(f"#{one & 0xFFFF}" for one in ids)
+        case ReplicaGet() | HandoffAck():
             return f"#{message.id & 0xFFFF}"
     return ""
 

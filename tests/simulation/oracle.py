@@ -71,7 +71,11 @@ class Oracle:
         alive = {sibling.dot for sibling in stored.siblings}
         ended = history.ended_by(alive | history.reaped)
         for dot, version in history.versions.items():
-            if dot not in ended and stored.context.covers(*dot):
+            if (
+                dot not in ended
+                and stored.context.covers(*dot)
+                and not self._taken_back(version, stored, ended)
+            ):
                 raise Violation(
                     1,
                     history.key,
@@ -81,7 +85,7 @@ class Oracle:
         if self.truncates:
             return
         for dot in alive:
-            for other in alive & history.versions[dot].ended - {dot}:
+            for other in alive & history.ended_by({dot}) - {dot}:
                 raise Violation(
                     4,
                     history.key,
@@ -90,6 +94,15 @@ class Oracle:
         revived = alive & (history.ended_by(history.reaped) - history.reaped)
         if revived:
             raise Violation(8, history.key, f"{where} holds {_texts(revived)} again, after a reap.")
+
+    def _taken_back(self, version: Version, stored: StoredObject, ended: set[Dot]) -> bool:
+        """Whether a second application of a request was undone, its first one being known, and all
+        that it had superseded having ended otherwise."""
+        applied = version.write.dots - {version.dot}
+        others = version.ended - {version.dot}
+        return any(dot in ended for dot in applied) and all(
+            dot in ended or not stored.context.covers(*dot) for dot in others
+        )
 
     def sibling_version(
         self, history: KeyHistory, sibling: Sibling, stored: StoredObject
@@ -226,14 +239,32 @@ class Oracle:
                 self._judge_end_of(history, write, alive)
 
     def _judge_end_of(self, history: KeyHistory, write: Write, alive: set[Dot]) -> None:
-        """What an acknowledged put superseded is gone for good."""
-        if write.kind is not PutKind.CONTEXT:
-            return
-        for dot in alive - write.dots:
-            if write.seen.covers(*dot):
-                raise Violation(
-                    8, history.key, f"{_text(dot)} is there, which {write} had superseded."
-                )
+        """What an acknowledged put superseded is gone for good, whatever name it got since."""
+        for other in history.writes.values():
+            # A request that was sent twice may have been applied twice, under unrelated names.
+            names = alive & other.dots
+            if names and other is not write and not other.unanswered:
+                if write.kind is PutKind.CONTEXT:
+                    superseded = any(write.seen.covers(*dot) for dot in other.dots)
+                else:
+                    superseded = self._should_overwrite(history, write, other)
+                if superseded:
+                    raise Violation(
+                        8,
+                        history.key,
+                        f"{_texts(names)} of {other} is there, which {write} had superseded.",
+                    )
+
+    def _should_overwrite(self, history: KeyHistory, write: Write, other: Write) -> bool:
+        """Whether every read quorum of an overwriting put must have met the other one."""
+        return (
+            write.kind is PutKind.OVERWRITE
+            and write.strict
+            and not history.damaged
+            and other.outcome is Outcome.ACKED
+            and other.ended_s < write.started_s
+            and self.r + other.w > self.n
+        )
 
 
 class DiskOracle:
@@ -296,14 +327,24 @@ class DiskOracle:
         oracle.versions += 1
         write = history.writes[sibling.request]
         beside = {one.dot for one in stored.siblings}
+        first = Dot(sibling.actor, sibling.replaces) if sibling.replaces else None
+        overtaken = frozenset(
+            [Dot(*dot) for dot in stored.overtaken]
+            + [Dot(one.actor, one.replaces) for one in stored.siblings if one.replaces]
+        )
+        ended = history.ends_of(write, stored.context, beside, overtaken)
         version = Version(
             dot=sibling.dot,
             write=write,
             order=oracle.versions,
             minted_s=oracle.time_s(),
-            ended=frozenset(history.ends_of(write, stored.context, beside) | {sibling.dot}),
+            ended=frozenset(ended | {sibling.dot}),
+            replaces=first,
+            overtaken=overtaken,
         )
         history.versions[sibling.dot] = version
+        if first is not None:
+            history.second_names[first] = sibling.dot
         self._minted.append((history, version))
 
     def _on_drop(self, history: KeyHistory, old: Record | None) -> None:
@@ -319,6 +360,8 @@ class DiskOracle:
         for history, version in self._minted:
             if history.versions.get(version.dot) is version:
                 del history.versions[version.dot]
+                if version.replaces is not None:
+                    del history.second_names[version.replaces]
         self._minted.clear()
         self._reaped.clear()
         self._judged.clear()
@@ -361,7 +404,7 @@ class DiskOracle:
         oracle, write = self._oracle, version.write
         if not write.strict or history.damaged:
             return
-        for dot in write.dots - {version.dot}:
+        for dot in write.dots - {version.dot, version.replaces}:
             settled_s = history.versions[dot].settled_s
             if settled_s is not None and now_s - settled_s > oracle.turnaround_s:
                 raise Violation(

@@ -124,6 +124,18 @@ def quiet_r_one(options: Options) -> Options:
     )
 
 
+def racing_overwrites(options: Options) -> Options:
+    """Overwrites and deletes of one key meet the replicas in every order."""
+    return three_nodes(
+        options,
+        latency_s=(0.0001, 0.1),
+        think_s=0.02,
+        keys=1,
+        clients=3,
+        actions={Action.OVERWRITE: 3, Action.DELETE: 1, Action.READ_MODIFY_WRITE: 1},
+    )
+
+
 def stand_ins(options: Options) -> Options:
     """A sloppy cluster of five that is cut and loses processes, and one disk."""
     return three_nodes(
@@ -160,7 +172,7 @@ CASES = [
     Case(variants.write_quorum_counts_a_node_twice, {19}, 10, 0, doubled_messages),
     Case(variants.merge_keeps_one_sibling, {1}, 10),
     Case(variants.answer_before_the_commit, {2, 19}, 40, 0, deaths),
-    Case(variants.retry_mints_again, {20}, 40, 20, pauses),
+    Case(variants.retry_mints_again, {4, 20}, 40, 20, pauses),
     Case(variants.late_requests_are_served, {20}, 40, 0, pauses),
     Case(variants.repeated_forward_is_served_again, {6, 20, 21}, 40, 0, late_doubles),
     Case(variants.damaged_copy_counts_as_absence, {10}, 10, 0, bit_flips),
@@ -168,6 +180,9 @@ CASES = [
     Case(variants.hint_is_deleted_when_sent, {15}, 10),
     Case(variants.stand_in_keeps_no_hint, {1, 19}, 30, 0, stand_ins),
     Case(variants.blocking_read_trusts_r_answers, {11}, 10, 0, quiet_r_one),
+    Case(variants.replacement_without_a_mark, {1, 4, 8}, 40, 0, racing_overwrites),
+    Case(variants.replacement_supersedes_for_good, {0, 1, 4}, 40, 0, racing_overwrites),
+    Case(variants.overwrite_trusts_its_own_copy, {6, 8}, 40, 0, racing_overwrites),
 ]
 
 

@@ -14,7 +14,7 @@ def test_a_ladder_draws_arrows_from_sender_to_receiver_and_marks_what_is_lost() 
     ladder = Ladder(b"k")
     ladder.note(0.5, "n2", "client get R=1")
     ladder.on_message(1.0, "n1", "n3", ReplicaGet(7, b"k", b"", 0), 1.25)
-    ladder.on_message(1.25, "n3", "n1", ReplicaPutAck(7, b""), None)
+    ladder.on_message(1.25, "n3", "n1", ReplicaPutAck([7]), None)
     ladder.on_message(1.5, "n1", "n2", ReplicaGet(8, b"other", b"", 0), 1.75)
     ladder.on_message(1.75, "n2", "n1", HandoffAck(8), 2.0)
     assert ladder.draw(["n1", "n2", "n3"]).splitlines() == [

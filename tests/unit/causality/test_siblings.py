@@ -12,8 +12,10 @@ from node.causality.siblings import (
     decode_object,
     digest_of,
     encode_object,
+    has_ended,
     merge_objects,
     put_version,
+    replace_version,
 )
 
 ACTORS = ("x#1", "y#1", "z#1")
@@ -28,6 +30,10 @@ class Replicas(RuleBasedStateMachine):
         self.contexts: list[CausalContext] = [EMPTY_CONTEXT]
         self.values = 0
         self.written: dict[tuple[str, int], bytes | None] = {}
+        self.first_name: dict[tuple[str, int], tuple[str, int]] = {}
+        """Dot → the dot that it replaces."""
+        self.ended_for_good: set[tuple[str, int]] = set()
+        """What a put had seen; what a replacement merely overtook is not among them."""
         self.superseded: set[tuple[str, int]] = set()
 
     @rule(actor=st.sampled_from(ACTORS), choice=st.integers(0, 1000), delete=st.booleans())
@@ -40,13 +46,40 @@ class Replicas(RuleBasedStateMachine):
         after.check_invariants()
         assert dot not in self.written, "no dot names two values"
         self.written[dot] = value
-        covered = {s.dot for s in before.siblings if seen.covers(*s.dot)}
+        covered = {s.dot for s in before.siblings if self.has_seen(seen, s.dot)}
         assert {s.dot for s in after.siblings} == (
             {s.dot for s in before.siblings} - covered | {dot}
         ), "a put dominates exactly its context"
-        self.superseded |= {one for one in self.written if seen.covers(*one)}
+        self.superseded |= {one for one in self.written if self.has_seen(seen, one)}
+        self.ended_for_good |= {one for one in self.written if seen.covers(*one)}
         self.copies[actor] = after
         self.contexts.append(seen.with_dot(*dot, self.values))
+
+    def has_seen(self, seen: CausalContext, dot: tuple[str, int]) -> bool:
+        first = self.first_name.get(dot)
+        return seen.covers(*dot) or (first is not None and seen.covers(*first))
+
+    @rule(actor=st.sampled_from(ACTORS), reporter=st.sampled_from(ACTORS))
+    def replace(self, actor: str, reporter: str) -> None:
+        """A write of `actor` learns what another replica holds, and takes that in as well."""
+        before = self.copies[actor]
+        own = [s for s in before.siblings if s.actor == actor and not s.replaces]
+        if not own:
+            return
+        write, known = own[-1], self.copies[reporter]
+        if has_ended(known, write.dot):
+            return
+        self.values += 1
+        after, dot = replace_version(before, write.dot, known, stamp_ms=self.values)
+        after.check_invariants()
+        assert dot not in self.written, "no dot names two values"
+        self.written[dot] = write.value
+        self.first_name[dot] = write.dot
+        if write.dot in self.ended_for_good:
+            self.superseded.add(dot)
+        self.superseded |= {one for one in self.written if known.context.covers(*one)}
+        self.superseded.add(write.dot)
+        self.copies[actor] = after
 
     @rule(actor=st.sampled_from(ACTORS))
     def read(self, actor: str) -> None:
@@ -73,6 +106,7 @@ class Replicas(RuleBasedStateMachine):
         alive = {sibling.dot: sibling.value for sibling in everything.siblings}
         expected = {d: v for d, v in self.written.items() if d not in self.superseded}
         assert alive == expected
+        assert alive or not self.written, "writes may not all end each other"
 
     @invariant()
     def the_encoding_is_canonical(self) -> None:

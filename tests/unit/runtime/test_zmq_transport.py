@@ -17,6 +17,7 @@ from node.protocol.messages import (
     ClientDescribe,
     ClientGet,
     GetDone,
+    HandoffAck,
     PeerFrame,
     QuorumSet,
     ReplicaGetReply,
@@ -219,10 +220,10 @@ def test_a_node_whose_key_came_later_is_let_in(cluster: Cluster) -> None:
     n2 = cluster.serve("n2")
     wait_until(lambda: n2.node.links == [("n1", True)], n1.turn, n2.turn)
     outbox = Outbox()
-    outbox.send("n1", ReplicaPutAck(1, b"d"))
+    outbox.send("n1", ReplicaPutAck([1]))
     n2.transport.send(outbox, 1)
     wait_until(lambda: bool(n1.node.frames), n1.turn)
-    assert n1.node.frames == [PeerFrame("n2", 1, [ReplicaPutAck(1, b"d")])]
+    assert n1.node.frames == [PeerFrame("n2", 1, [ReplicaPutAck([1])])]
 
 
 def test_strangers_do_not_make_a_node_read_its_keys_over_and_over(
@@ -260,13 +261,13 @@ def test_a_missing_peer_key_is_a_config_error(cluster: Cluster) -> None:
 
 # ------------------------------------------------------------------ rubbish
 
-GOOD = encode_peer_frame(PeerFrame("n2", 1, [ReplicaPutAck(1, b"d")]))
+GOOD = encode_peer_frame(PeerFrame("n2", 1, [ReplicaPutAck([1])]))
 RUBBISH = {
     "empty": b"",
-    "version": b"\x02\x90",
+    "version": b"\x09\x90",
     "truncated": GOOD[:-1],
-    "unknown_message": b"\x01\x93\xa2n2\x00\x91\x92\x63\x01",
-    "malformed": b"\x01" + b"garbage" * 20,
+    "unknown_message": b"\x02\x93\xa2n2\x00\x91\x92\x63\x01",
+    "malformed": b"\x02" + b"garbage" * 20,
 }
 
 
@@ -292,7 +293,7 @@ def test_rubbish_on_the_client_socket_is_counted_by_reason_and_the_rest_is_serve
 ) -> None:
     served = cluster.serve("n1")
     client = cluster.client()
-    rubbish = {**RUBBISH, "unknown_message": b"\x01\x91\x92\x63\x01", "truncated": b"\x01\x91"}
+    rubbish = {**RUBBISH, "unknown_message": b"\x02\x91\x92\x63\x01", "truncated": b"\x02\x91"}
     for data in rubbish.values():
         client.socket.send(data)
     client.socket.send_multipart([b"", decode_and_back()])
@@ -303,7 +304,7 @@ def test_rubbish_on_the_client_socket_is_counted_by_reason_and_the_rest_is_serve
 
 def decode_and_back() -> bytes:
     """A good frame, which is not good behind an empty delimiter."""
-    data = b"\x01\x91\x92\x04\x01"
+    data = b"\x02\x91\x92\x04\x01"
     assert decode_requests(data) == [ClientDescribe(1)]
     return data
 
@@ -315,7 +316,7 @@ def test_a_frame_over_the_limit_closes_its_connection_and_no_other(
     good, greedy = small_cluster.client(), small_cluster.client()
     ask(good, served, 1)
     ask(greedy, served, 2)
-    greedy.socket.send(b"\x01" + b"x" * 4 * SMALL.frame_bytes_max)
+    greedy.socket.send(b"\x02" + b"x" * 4 * SMALL.frame_bytes_max)
     gone: list[int] = []
 
     def watch() -> None:
@@ -333,7 +334,7 @@ def test_a_frame_over_the_limit_closes_its_connection_and_no_other(
 def test_the_largest_frame_allowed_is_served(small_cluster: Cluster) -> None:
     served = small_cluster.serve("n1")
     client = small_cluster.client()
-    client.socket.send(b"\x01" + b"x" * (SMALL.frame_bytes_max - 1))
+    client.socket.send(b"\x02" + b"x" * (SMALL.frame_bytes_max - 1))
     wait_until(lambda: served.transport.client_traffic.malformed.total() == 1, served.turn)
     assert served.transport.client_traffic.malformed == {"malformed": 1}
     ask(client, served, 1)
@@ -400,7 +401,7 @@ def test_a_handshake_that_is_cut_short_is_left_to_the_reconnection(cluster: Clus
 
 def test_messages_to_a_peer_arrive_in_one_frame_in_order(cluster: Cluster) -> None:
     n1, n2 = linked(cluster)
-    messages = [ReplicaPutAck(number, b"digest") for number in range(50)]
+    messages = [HandoffAck(10_000 + number) for number in range(50)]
     outbox = Outbox()
     for message in messages:
         outbox.send("n2", message)
@@ -409,7 +410,7 @@ def test_messages_to_a_peer_arrive_in_one_frame_in_order(cluster: Cluster) -> No
     assert n2.node.frames == [PeerFrame("n1", 9, messages)]
     assert n1.transport.peer_traffic.messages_out == 50
     assert n2.transport.peer_traffic.messages_in == 50
-    assert n1.transport.peer_traffic.bytes_out == n2.transport.peer_traffic.bytes_in > 50 * 8
+    assert n1.transport.peer_traffic.bytes_out == n2.transport.peer_traffic.bytes_in > 50 * 4
 
 
 def test_a_message_to_an_absent_peer_is_dropped_counted_and_never_delivered_later(
@@ -417,17 +418,17 @@ def test_a_message_to_an_absent_peer_is_dropped_counted_and_never_delivered_late
 ) -> None:
     n1 = cluster.serve("n1")
     outbox = Outbox()
-    outbox.send("n2", ReplicaPutAck(1, b"stale"))
-    outbox.send("n7", ReplicaPutAck(1, b"nobody"))
+    outbox.send("n2", ReplicaPutAck([1]))
+    outbox.send("n7", ReplicaPutAck([1]))
     n1.transport.send(outbox, 1)
     assert n1.transport.peer_traffic.dropped == {"peer_unreachable": 2}
     n2 = cluster.serve("n2")
     wait_until(lambda: bool(n1.node.links), n1.turn, n2.turn)
     fresh = Outbox()
-    fresh.send("n2", ReplicaPutAck(2, b"fresh"))
+    fresh.send("n2", ReplicaPutAck([2]))
     n1.transport.send(fresh, 1)
     wait_until(lambda: bool(n2.node.frames), n2.turn)
-    assert n2.node.frames == [PeerFrame("n1", 1, [ReplicaPutAck(2, b"fresh")])]
+    assert n2.node.frames == [PeerFrame("n1", 1, [ReplicaPutAck([2])])]
 
 
 def test_a_peer_that_reads_nothing_costs_a_bounded_queue_and_counted_drops(
@@ -488,7 +489,7 @@ def test_more_messages_than_a_frame_may_hold_are_split(
     n1, n2 = linked(cluster)
     outbox = Outbox()
     for number in range(10):
-        outbox.send("n2", ReplicaPutAck(number, b""))
+        outbox.send("n2", HandoffAck(number))
     n1.transport.send(outbox, 1)
     wait_until(lambda: sum(len(frame.messages) for frame in n2.node.frames) == 10, n2.turn)
     assert [one.id for frame in n2.node.frames for one in frame.messages] == list(range(10))
