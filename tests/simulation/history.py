@@ -130,6 +130,15 @@ class KeyHistory:
             }
         return ended
 
+    def seen_ended_by(self, dot: Dot) -> set[Dot]:
+        """What nobody who holds `dot` may hold beside it: what it had seen and superseded, under
+        whatever name. What a second name of those ended in turn, is for its own holder to know.
+        """
+        version = self.versions[dot]
+        seconds = self.second_names
+        for_good = version.ended - version.overtaken
+        return {*version.ended, *(seconds[one] for one in for_good if one in seconds)} - {dot}
+
     def ends_of(
         self, write: Write, seen_there: CausalContext, beside: set[Dot], overtaken: Set[Dot]
     ) -> set[Dot]:

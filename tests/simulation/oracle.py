@@ -85,7 +85,7 @@ class Oracle:
         if self.truncates:
             return
         for dot in alive:
-            for other in alive & history.ended_by({dot}) - {dot}:
+            for other in alive & history.seen_ended_by(dot):
                 raise Violation(
                     4,
                     history.key,
