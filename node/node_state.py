@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from node.causality.trace_clock import TraceClock
 from node.config import ClusterConfig, QuorumConfig, QuorumMode
 from node.identity import NodeIdentity
 from node.membership.failure_detector import Belief, FailureDetector
@@ -43,7 +44,7 @@ class NodeState:
         self.identity = identity
         self.storage = storage
         self.rng = rng
-        self.outbox = Outbox()
+        self.outbox = Outbox(TraceClock(identity.name, generation=identity.generation))
         self.set_quorum(config.quorum)
         self.limits = config.limits
         self.timing = config.timing

@@ -291,7 +291,9 @@ class VirtualHosts:
         if told_max is not None:
             clients = clients[: told_max - len(peers)]
         for receiver, messages in peers:
-            self.network.send(host.name, receiver, node.ring_epoch, messages)
+            self.network.send(
+                host.name, receiver, node.ring_epoch, messages, outbox.trace.encoded()
+            )
         for replies in clients:
             for reply in decode_replies(encode_replies(replies)):
                 self.on_reply(host.name, reply)

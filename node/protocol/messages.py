@@ -552,3 +552,5 @@ class PeerFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     sender: str
     ring_epoch: int
     messages: list[PeerMessage]
+    clock: bytes = b""
+    """What the sender knew of everybody's events (`node.causality.trace_clock`)."""

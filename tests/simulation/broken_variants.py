@@ -20,6 +20,7 @@ from node.causality.siblings import (
     encode_object,
     merge_objects,
 )
+from node.causality.trace_clock import TraceClock
 from node.identity import NodeIdentity
 from node.node import Node
 from node.ports import Record
@@ -213,6 +214,11 @@ def blocking_read_trusts_r_answers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GetCoordinator, "_answers_needed", lambda self: self._r)
 
 
+def trace_clocks_are_not_merged(patch: pytest.MonkeyPatch) -> None:
+    """Every node counts its own events and never looks at the clocks that frames carry."""
+    patch.setattr(TraceClock, "merge", lambda self, sender, encoded: None)
+
+
 ALL: tuple[Variant, ...] = (
     actor_without_epoch,
     copies_of_an_old_disk_keep_their_actor,
@@ -230,4 +236,5 @@ ALL: tuple[Variant, ...] = (
     hint_is_deleted_when_sent,
     stand_in_keeps_no_hint,
     blocking_read_trusts_r_answers,
+    trace_clocks_are_not_merged,
 )

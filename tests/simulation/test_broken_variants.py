@@ -168,6 +168,7 @@ CASES = [
     Case(variants.hint_is_deleted_when_sent, {15}, 10),
     Case(variants.stand_in_keeps_no_hint, {1, 19}, 30, 0, stand_ins),
     Case(variants.blocking_read_trusts_r_answers, {11}, 10, 0, quiet_r_one),
+    Case(variants.trace_clocks_are_not_merged, {22}, 5),
 ]
 
 

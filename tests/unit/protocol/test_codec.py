@@ -159,7 +159,9 @@ def test_no_two_message_types_share_a_tag() -> None:
 
 def test_the_bytes_of_a_frame_stay_what_they_were() -> None:
     frame = PeerFrame("n1", 1, [ReplicaPutAck(5, b"\xaa" * 2)])
-    assert encode_peer_frame(frame) == b"\x01\x93\xa2n1\x01\x91\x93\x42\x05\xc4\x02\xaa\xaa"
+    assert encode_peer_frame(frame) == (
+        b"\x01\x94\xa2n1\x01\x91\x93\x42\x05\xc4\x02\xaa\xaa\xc4\x00"
+    )
 
 
 # ------------------------------------------------------------------ malformed frames
