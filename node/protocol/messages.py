@@ -264,7 +264,7 @@ class ReplicaState(IntEnum):
     NO_EVIDENCE = 3
     """I cannot say: rebuilding, or my record is damaged."""
     UNPROVEN = 4
-    """Here is my copy, but I am rebuilding: merge it, and do not count it."""
+    """Here is my copy, which may be older than what I acknowledged: merge it, do not count it."""
 
 
 class ReplicaGet(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=68):
@@ -484,6 +484,8 @@ class RepairKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, ta
     """Keys whose copies did not fit: ask for them again."""
     changed: tuple[int, ...] = ()
     """Places in the request of the keys whose copy at the replier changed."""
+    unproven: tuple[int, ...] = ()
+    """Places of the keys of which the replier's copy, or having none, is no evidence."""
 
 
 class ReapQuestion(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=91):

@@ -65,7 +65,8 @@ class AntiEntropyAnswers:
         if level is MerkleLevel.PARTITION:
             # What this node cannot read it repairs as the asker, key by key.
             differing = [one for one in differing if one not in pair.damaged]
-        proven = self._state.replica.unproven.isdisjoint(pair.partitions)
+        replica = self._state.replica
+        proven = replica.unproven.isdisjoint(pair.partitions) and not replica.doubted
         self._state.outbox.send(
             sender, MerkleReply(message.id, MerkleState.READY, tuple(differing), proven)
         )
@@ -122,11 +123,12 @@ class AntiEntropyAnswers:
             state.outbox.send(sender, RepairKeysReply(message.id, MerkleState.REFUSED))
             return
         copies: list[tuple[bytes, bytes, bytes]] = []
-        deferred, changed = [], []
+        deferred, changed, unproven = [], [], []
         size_bytes = 0
         for place, (key, content, recent) in enumerate(message.copies):
             partition = state.map.partition_of(key)
             if state.name not in state.map.owners[partition]:
+                unproven.append(place)
                 continue
             before = readable(state.storage, partition, key)
             record = before
@@ -134,6 +136,8 @@ class AntiEntropyAnswers:
                 record = state.replica.apply(partition, key, content, recent, b"")
                 if before is None or before.digest != record.digest:
                     changed.append(place)
+            if not state.replica.vouches_for(partition, key):
+                unproven.append(place)
             if record is None or record.content == content:
                 continue
             size_bytes += len(record.content)
@@ -144,6 +148,11 @@ class AntiEntropyAnswers:
         state.outbox.send(
             sender,
             RepairKeysReply(
-                message.id, MerkleState.READY, tuple(copies), tuple(deferred), tuple(changed)
+                message.id,
+                MerkleState.READY,
+                tuple(copies),
+                tuple(deferred),
+                tuple(changed),
+                tuple(unproven),
             ),
         )

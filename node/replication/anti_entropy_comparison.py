@@ -18,6 +18,7 @@ because a write has reached one side before the other has then become equal.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -100,8 +101,12 @@ class Comparison:
         recheck_pause_ms: int,
         partition: int | None = None,
         known_damage: frozenset[int] = frozenset(),
+        keys: Sequence[bytes] = (),
     ) -> None:
-        """`partition` limits it to one; `known_damage` was compared key by key before."""
+        """`partition` limits it to one; `known_damage` was compared key by key before.
+
+        `keys` are exchanged whether they differ or not, and nothing else is.
+        """
         self.id = state.next_id()
         self.peer = peer
         self.mode = mode
@@ -124,9 +129,10 @@ class Comparison:
         self._known_damage = known_damage
         self._level = MerkleLevel.ROOT.name.lower()
         self._counts = Counts()
-        self._walk = _Walk()
+        self._walk = _Walk(root=not keys)
         self._suspects: deque[bytes] = deque()
-        self._transfer: deque[tuple[bytes, bool]] = deque()
+        self._keys_given = bool(keys)
+        self._transfer: deque[tuple[bytes, bool]] = deque((key, False) for key in keys)
         """(key, whether the peer has our copy already) to be exchanged."""
         self._recheck_s: float | None = None
         self._question: _Question | None = None
@@ -161,7 +167,7 @@ class Comparison:
         """Ask what comes next, unless it has to wait."""
         if now.monotonic_s < self._rate.free_s:
             self.wake_s = self._rate.free_s
-        elif not self._pair.ready:
+        elif not self._pair.ready and not self._keys_given:
             self._wait_for_tree(self._node.name, now)
         else:
             if self.state is CompareState.WAITING:
@@ -382,10 +388,21 @@ class Comparison:
                 if node.replica.apply(partition, key, content, recent, b"").digest != before:
                     repaired.add(key)
         self._counts.repaired += len(repaired)
+        if self._keys_given:
+            self._counts.keys += len(repaired)
+        self._note_met(asked, message)
         _drop_left(self._transfer, len(asked.copies))
         for key in message.deferred:
             if key in known:
                 self._transfer.appendleft((key, True))
+
+    def _note_met(self, asked: RepairKeys, message: RepairKeysReply) -> None:
+        """Both sides have the merge of what they had of these keys."""
+        doubted = self._node.replica.doubted
+        if doubted:
+            for place, (key, _, _) in enumerate(asked.copies):
+                if key not in message.deferred:
+                    doubted.met(key, self.peer, whole=place not in message.unproven)
 
     def _record(self, key: bytes) -> tuple[bytes, bytes] | None:
         record = readable(self._node.storage, self._node.map.partition_of(key), key)

@@ -111,7 +111,7 @@ class GetCoordinator(RequestCoordinator):
                 self._add_answer(
                     state.name,
                     self._local,
-                    counts=self._partition not in state.replica.unproven,
+                    counts=state.replica.is_evidence(self._partition, request.key),
                 )
         message = ReplicaGet(self.id, request.key, known, self.deadline_ms)
         for node in nodes:
@@ -145,7 +145,7 @@ class GetCoordinator(RequestCoordinator):
         self._quorum.add_failure(node)
 
     def _add_answer(self, node: str, content: bytes, *, counts: bool = True) -> None:
-        """What a node holds; the copy of a rebuilding node is merged but is no evidence."""
+        """What a node holds; a copy that may be older than it was is merged but is no evidence."""
         self._answers[node] = content
         if counts:
             self._quorum.add_ack(node)

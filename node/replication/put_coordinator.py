@@ -151,7 +151,7 @@ class PutCoordinator(RequestCoordinator):
             self._quorum.add_failure(state.name)
         else:
             stands_in = local is None and self._slots.stands_for(state.name)
-            if stands_in or self._partition in state.replica.unproven:
+            if stands_in or not state.replica.is_evidence(self._partition, request.key):
                 self._quorum.add_failure(state.name)
             else:
                 self._quorum.add_ack(state.name)

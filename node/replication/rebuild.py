@@ -17,6 +17,16 @@ from node.identity import REBUILDING
 from node.node_state import NodeState
 
 
+def is_enough(state: NodeState, partition: int, *, whole: set[str], met: set[str]) -> bool:
+    """Whether this node was compared with enough co-owners; `met` are those of `whole`, and more.
+
+    `whole` are those that are not themselves in doubt about what they hold.
+    """
+    owners = state.map.owners[partition]
+    needed = min(state.map.n - 1, state.map.n - state.quorum.w + 1)
+    return len(whole.intersection(owners)) >= needed or met.issuperset(set(owners) - {state.name})
+
+
 class Rebuild:
     """Which partitions' missing keys prove nothing, and what it takes to change that."""
 
@@ -37,15 +47,19 @@ class Rebuild:
         return bool(self.reason)
 
     def on_tick(self) -> bool:
-        """Notice that peers remember a later life of this node; True if a rebuild begins now.
+        """Notice reasons to rebuild; True if a rebuild begins now.
 
-        Membership raises the generation of a running node in just that case.
+        Peers may remember a later life of this node: membership raises the generation of a running
+        node in just that case. Or more records were damaged than can be doubted one by one.
         """
         generation = self._state.identity.generation
-        if generation == self._generation:
+        if generation != self._generation:
+            self._generation = generation
+            self.begin("its peers remember a later disk")
+        elif self._state.replica.doubted.overflowed:
+            self.begin("too many of its records were damaged")
+        else:
             return False
-        self._generation = generation
-        self.begin("its peers remember a later disk")
         return True
 
     def begin(self, reason: str) -> None:
@@ -53,6 +67,7 @@ class Rebuild:
         self.reason = reason
         self._compared.clear()
         self._met.clear()
+        self._state.replica.doubted.clear()
         self._state.storage.set_metadata(REBUILDING, reason.encode())
         self._announce()
 
@@ -79,13 +94,10 @@ class Rebuild:
 
     def _recompute(self) -> set[int]:
         state = self._state
-        n, w = state.map.n, state.quorum.w
-        needed = min(n - 1, n - w + 1)
         state.replica.unproven = {
             partition
             for partition in state.map.partitions_of(state.name)
-            if len(self._compared.intersection(state.map.owners[partition])) < needed
-            and not self._met.issuperset(set(state.map.owners[partition]) - {state.name})
+            if not is_enough(state, partition, whole=self._compared, met=self._met)
         }
         return state.replica.unproven
 

@@ -122,7 +122,7 @@ class ReplicaService:
         else:
             if record is None:
                 reply = ReplicaGetReply(message.id, self._absence(partition))
-            elif partition in state.replica.unproven:
+            elif not state.replica.is_evidence(partition, message.key):
                 reply = ReplicaGetReply(
                     message.id, ReplicaState.UNPROVEN, record.content, record.recent
                 )

@@ -27,6 +27,7 @@ from node.ports import Record
 from node.protocol.messages import PutKind, ReplicaState
 from node.replication import replica, request_checks
 from node.replication.coordination import Coordination
+from node.replication.doubted_copies import DoubtedCopies
 from node.replication.get_coordinator import GetCoordinator
 from node.replication.hinted_handoff import HintedHandoff
 from node.replication.put_coordinator import PutCoordinator
@@ -214,6 +215,11 @@ def blocking_read_trusts_r_answers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GetCoordinator, "_answers_needed", lambda self: self._r)
 
 
+def what_replaced_a_damaged_copy_counts(patch: pytest.MonkeyPatch) -> None:
+    """A copy that was put back from one replica is trusted as if it had never been damaged."""
+    patch.setattr(DoubtedCopies, "add", lambda self, key: None)
+
+
 def trace_clocks_are_not_merged(patch: pytest.MonkeyPatch) -> None:
     """Every node counts its own events and never looks at the clocks that frames carry."""
     patch.setattr(TraceClock, "merge", lambda self, sender, encoded: None)
@@ -236,5 +242,6 @@ ALL: tuple[Variant, ...] = (
     hint_is_deleted_when_sent,
     stand_in_keeps_no_hint,
     blocking_read_trusts_r_answers,
+    what_replaced_a_damaged_copy_counts,
     trace_clocks_are_not_merged,
 )

@@ -53,6 +53,22 @@ def bit_flips(options: Options) -> Options:
     )
 
 
+def damage_amid_cuts(options: Options) -> Options:
+    """One record of one disk is damaged again and again, while links are cut."""
+    return three_nodes(
+        options,
+        expendable=("n1",),
+        faults={Fault.BIT_FLIP: 2, Fault.PARTITION: 1, Fault.CUT: 2},
+        fault_interval_s=0.2,
+        keys=1,
+        clients=2,
+        think_s=0.05,
+        timeout_s=0.6,
+        actions={Action.GET: 2, Action.OVERWRITE: 1, Action.BLIND: 1},
+        actions_max=120,
+    )
+
+
 def restored_backups(options: Options) -> Options:
     """One disk is put back to an older state, and its copies coordinate again."""
     return three_nodes(
@@ -168,6 +184,7 @@ CASES = [
     Case(variants.hint_is_deleted_when_sent, {15}, 10),
     Case(variants.stand_in_keeps_no_hint, {1, 19}, 30, 0, stand_ins),
     Case(variants.blocking_read_trusts_r_answers, {11}, 10, 0, quiet_r_one),
+    Case(variants.what_replaced_a_damaged_copy_counts, {10}, 40, 0, damage_amid_cuts),
     Case(variants.trace_clocks_are_not_merged, {22}, 5),
 ]
 
