@@ -22,6 +22,8 @@ EPOCHS_UNSEEN = 1 << 20
 """More epochs than a node begins between two looks at it by anybody else."""
 REBUILDING = "rebuilding"
 """Metadata: why the node has to rebuild what its disk should hold, empty once it has."""
+REBUILDING_PARTITIONS = "rebuilding_partitions"
+"""Metadata: the encoded list of the partitions concerned, empty for all."""
 
 
 @dataclass(slots=True)
@@ -107,6 +109,7 @@ def open_identity(
     if is_restored or (is_new and known_generation):
         reason = "its disk was wiped" if is_new else "its disk is an old copy"
         storage.set_metadata(REBUILDING, reason.encode())
+        storage.set_metadata(REBUILDING_PARTITIONS, b"")
     if is_restored or may_have_lost_commits or (is_new and known_generation):
         identity.disown_actors(storage, above=known_actor_epoch)
     elif is_new:

@@ -224,6 +224,7 @@ class Node:
     def _snapshot(self, now: Instant) -> dict[str, Any]:
         snapshot = snapshot_of(self.state, now, in_flight=self._coordination.in_flight)
         snapshot["refused_messages"] = self.refused_messages
+        snapshot.update(self._anti_entropy.snapshot())
         snapshot["members"] = self.membership.row(now)
         snapshot.update(self.runtime_stats())
         return snapshot

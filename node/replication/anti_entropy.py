@@ -6,7 +6,8 @@
 * **rebuild**: this node's disk is new or old (`rebuild`): all co-owners, at once.
 * **doubt**: keys whose damaged records were replaced (`doubted_copies`): exchanged with all their
   co-owners, at once.
-* **damage**: records that cannot be read; their partitions are gone through key by key.
+* **damage**: records that cannot be read; their partitions are gone through key by key, as long as
+  the damaged table cannot be given up and rebuilt (`quarantine`).
 
 It also builds the Merkle tree, a slice at a time, on start and again now and then.
 
@@ -17,7 +18,7 @@ miss: lost disks, dropped hints, keys that nobody reads. Source: DeCandia et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from node.admin import AdminCommands
@@ -30,6 +31,7 @@ from node.replication.anti_entropy_comparison import Comparison
 from node.replication.anti_entropy_progress import CompareMode
 from node.replication.merkle_inspection import MerkleInspection
 from node.replication.merkle_pair import PairTree, shared_partitions
+from node.replication.quarantine import Quarantine
 from node.replication.rebuild import Rebuild, is_enough
 from node.replication.repair_rate import RepairRate
 
@@ -57,6 +59,7 @@ class AntiEntropy:
             keys_per_s=self._config.keys_per_s, bytes_per_s=self._config.bytes_per_s
         )
         self.rebuild = Rebuild(state)
+        self._quarantine = Quarantine(state, self.rebuild)
         self._answers = AntiEntropyAnswers(state, self.pair_with)
         self._pairs: dict[str, PairTree] = {}
         self._pairs_of = b""
@@ -76,7 +79,6 @@ class AntiEntropy:
         self._next_slice_s = 0.0
         self._look_s = 0.0
         self._full_rebuild_s = 0.0
-        self._quarantined: frozenset[str] = frozenset()
 
     def handlers(self) -> dict[type, Callable[[str, Any, Instant], None]]:
         """Message type → handler."""
@@ -151,15 +153,18 @@ class AntiEntropy:
     def _look_around(self, now: Instant) -> None:
         """Start whatever is due with the peers that can be reached.
 
-        A table in quarantine is looked into at once: all it held is repaired key by key.
+        What a table in quarantine held is repaired key by key until the table can be given up.
         """
-        quarantined = frozenset(self._state.storage.stats().corrupt_sstables)
-        if now.monotonic_s >= self._full_rebuild_s or quarantined - self._quarantined:
+        were_damaged = self._quarantine.tables
+        if self._quarantine.on_look(now) or now.monotonic_s >= self._full_rebuild_s:
             self._full_rebuild_s = now.monotonic_s + self._config.rebuild_interval_ms / 1000
             self._known_damage.clear()
             self._tree.rebuild(0, self._tree.partitions)
-        self._quarantined = quarantined
-        wanted_by_rebuild = self.rebuild.missing_peers() if self.rebuild.active else ()
+        if were_damaged - self._quarantine.tables:
+            self._known_damage.clear()
+        wanted_by_rebuild: Collection[str] = ()
+        if self.rebuild.active and not self._quarantine.tables:
+            wanted_by_rebuild = self.rebuild.missing_peers()
         # The longest overdue first: one runs at a time in the background, and all get their turn.
         for peer in sorted(self._state.map.members, key=lambda one: self._due_s.get(one, 0.0)):
             if peer == self._state.name:
@@ -290,7 +295,8 @@ class AntiEntropy:
         self._tell(comparison, row)
 
     def _note_repaired(self, comparison: Comparison) -> None:
-        self.rebuild.on_compared(comparison.peer, proven=comparison.peer_proven)
+        if not self._quarantine.tables:
+            self.rebuild.on_compared(comparison.peer, comparison.id, proven=comparison.peer_proven)
         if comparison.damage:
             self._known_damage.setdefault(comparison.peer, set()).update(comparison.damage)
             for partition in comparison.damage:
@@ -320,6 +326,15 @@ class AntiEntropy:
             )
 
     # ------------------------------------------------------------ for people
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a node's status says of the state of its disk."""
+        return {
+            "rebuilding": self.rebuild.reason,
+            "unproven_partitions": len(self._state.replica.unproven),
+            "doubted_copies": len(self._state.replica.doubted),
+            "quarantine_kept": self._quarantine.kept_because,
+        }
 
     def register(self, admin: AdminCommands) -> None:
         """Offer `repair`, `merkle`, `repair_status`, `merkle_roots`, and to look into the tree."""

@@ -35,8 +35,8 @@ def one_damaged_one_stale_one_away():
     assert isinstance(done, PutDone) and set(done.acked) == {"n1", "n2"}
     cluster.heal()
     cluster.isolate(["n2"])
-    damage(cluster, "n1", "k")
     cluster.run_for(6)
+    damage(cluster, "n1", "k")
     return cluster
 
 
