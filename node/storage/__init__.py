@@ -25,6 +25,7 @@ which of them need not be opened; else not found. `scan` merges all of them.
                    loop's thread
     sstables/      NNNNNNNN.sqlite, immutable, made and removed by the background thread
     lock           held while a process uses the directory
+    disk.mark      tells the directory from a copy of it (`disk_mark`)
 
 **Damage** is never mistaken for absence: every log batch, block, record, filter and manifest entry
 carries a checksum, a missing block is noticed by the one before it (`block`), and a damaged table

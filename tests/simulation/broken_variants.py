@@ -21,9 +21,9 @@ from node.causality.siblings import (
     merge_objects,
 )
 from node.causality.trace_clock import TraceClock
-from node.identity import NodeIdentity
+from node.identity import NodeIdentity, open_identity
 from node.node import Node
-from node.ports import Record
+from node.ports import Record, StorageEngine
 from node.protocol.messages import PutKind, ReplicaState
 from node.replication import replica, request_checks
 from node.replication.coordination import Coordination
@@ -34,6 +34,7 @@ from node.replication.put_coordinator import PutCoordinator
 from node.replication.quorum import Outcome, Quorum
 from node.replication.replica import Minted, Replica
 from node.replication.replica_service import ReplicaService
+from tests import virtual_hosts
 from tests.virtual_hosts import DeathStep, Host, VirtualHosts
 
 Variant = Callable[[pytest.MonkeyPatch], None]
@@ -220,6 +221,15 @@ def what_replaced_a_damaged_copy_counts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DoubtedCopies, "add", lambda self, key: None)
 
 
+def restored_backup_is_taken_for_a_crash(patch: pytest.MonkeyPatch) -> None:
+    """A copy of a directory is used as if it had been there all along."""
+
+    def open_regardless(storage: StorageEngine, **options: Any) -> NodeIdentity:
+        return open_identity(storage, **{**options, "disk_is_copy": False})
+
+    patch.setattr(virtual_hosts, "open_identity", open_regardless)
+
+
 def trace_clocks_are_not_merged(patch: pytest.MonkeyPatch) -> None:
     """Every node counts its own events and never looks at the clocks that frames carry."""
     patch.setattr(TraceClock, "merge", lambda self, sender, encoded: None)
@@ -243,5 +253,6 @@ ALL: tuple[Variant, ...] = (
     stand_in_keeps_no_hint,
     blocking_read_trusts_r_answers,
     what_replaced_a_damaged_copy_counts,
+    restored_backup_is_taken_for_a_crash,
     trace_clocks_are_not_merged,
 )

@@ -58,14 +58,15 @@ def damage_amid_cuts(options: Options) -> Options:
     return three_nodes(
         options,
         expendable=("n1",),
-        faults={Fault.BIT_FLIP: 2, Fault.PARTITION: 1, Fault.CUT: 2},
-        fault_interval_s=0.2,
+        faults={Fault.BIT_FLIP: 3, Fault.PARTITION: 2, Fault.CUT: 1},
+        fault_interval_s=0.1,
+        latency_s=(0.0005, 0.002),
         keys=1,
-        clients=2,
-        think_s=0.05,
+        clients=3,
+        think_s=0.02,
         timeout_s=0.6,
-        actions={Action.GET: 2, Action.OVERWRITE: 1, Action.BLIND: 1},
-        actions_max=120,
+        actions={Action.GET: 2, Action.OVERWRITE: 1, Action.BLIND: 2},
+        actions_max=200,
     )
 
 
@@ -185,6 +186,7 @@ CASES = [
     Case(variants.stand_in_keeps_no_hint, {1, 19}, 30, 0, stand_ins),
     Case(variants.blocking_read_trusts_r_answers, {11}, 10, 0, quiet_r_one),
     Case(variants.what_replaced_a_damaged_copy_counts, {10}, 40, 0, damage_amid_cuts),
+    Case(variants.restored_backup_is_taken_for_a_crash, {1, 2, 10}, 20, 0, restored_backups),
     Case(variants.trace_clocks_are_not_merged, {22}, 5),
 ]
 
