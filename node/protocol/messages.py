@@ -441,7 +441,7 @@ class MerkleKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=87)
     """My (key, digest) pairs in some leaves of a partition, from `start` up to `stop`.
 
     `stop` None: to the end of the partition. Partition -1: only these keys are meant, wherever they
-    lie; then nothing else is reported.
+    lie; then nothing else is reported. With `sparse`: all I have in these partitions.
     """
 
     id: int
@@ -452,6 +452,7 @@ class MerkleKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=87)
     stop: bytes | None
     entries: tuple[tuple[bytes, bytes], ...]
     deadline_ms: int
+    sparse: tuple[int, ...] = ()
 
 
 class MerkleKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=88):
@@ -461,6 +462,8 @@ class MerkleKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, ta
     entries: tuple[tuple[bytes, bytes], ...]
     next_key: bytes | None
     """None: everything up to the `stop` asked for was compared."""
+    unlisted: tuple[int, ...] = ()
+    """Those of the `sparse` partitions that were not compared: the replier has too much in them."""
 
 
 class RepairKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=89):

@@ -2,8 +2,12 @@
 
     ROOT ─ equal ─▶ done: one hash
       └▶ GROUP ─▶ PARTITION ─▶ LEAF ─▶ keys ─┬─ read only ──▶ counted
-                                             ├─ repair ─────▶ exchanged at once, both ways
+           └───────────┴─ few keys ──────▶   ├─ repair ─────▶ exchanged at once, both ways
                                              └─ background ─▶ pause ─▶ asked again ─▶ exchanged
+
+Where many branches differ and this node has few keys in them, it lists those at once instead of the
+hashes of what is below: a ring with little in it is compared, or rebuilt, for little more than what
+is in it. A few differing keys are found by hashes alone, which costs the same among however many.
 
 One question is under way at a time. Questions carry everything needed to answer them, so one that
 got lost is simply asked again; after three losses, or when the peer cannot be reached any more, the
@@ -20,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,16 +43,24 @@ from node.protocol.messages import (
 )
 from node.replication.anti_entropy_answers import REPAIR_BYTES_MAX
 from node.replication.anti_entropy_progress import CompareMode, CompareState, Counts, Progress
-from node.replication.key_listing import list_keys, readable
+from node.replication.key_listing import list_keys, list_sparse, readable
 from node.replication.merkle_pair import GROUP_PARTITIONS, MerkleLevel, PairTree
 from node.replication.repair_rate import RepairRate
-from node.ring.key_hash import LEAVES_PER_PARTITION
+from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of
 
 ATTEMPTS_MAX = 3
 BUILDING_RETRY_S = 0.2
 BUILDING_WAIT_MAX_S = 600.0
 GROUPS_PER_QUERY = 8
 PARTITIONS_PER_QUERY = 8
+SPARSE_BRANCHES_MIN = 4
+"""Fewer differing groups, or partitions of one answer, are walked by their hashes."""
+SPARSE_GROUP_KEYS_MAX = 16
+"""With so few keys in a group, listing them costs less than the hashes of its 32 partitions."""
+SPARSE_PARTITION_KEYS_MAX = 32
+"""With so few keys in a partition, listing them costs less than its 64 leaf hashes."""
+SPARSE_PARTITIONS_PER_QUERY = 64
+SPARSE_KEYS_PER_QUERY = 256
 KEYS_PER_EXCHANGE = 64
 KEYS_PER_RECHECK = 256
 SUSPECTS_MAX = 20_000
@@ -83,6 +96,8 @@ class _Walk:
     all_groups: bool = False
     groups: deque[int] = field(default_factory=deque)
     partitions: deque[int] = field(default_factory=deque)
+    sparse: deque[int] = field(default_factory=deque)
+    """Partitions to be listed whole, many to a message."""
     listed: deque[_Listed] = field(default_factory=deque)
 
 
@@ -207,6 +222,8 @@ class Comparison:
             return self._exchange()
         if walk.listed:
             return self._list(walk.listed[0], now)
+        if walk.sparse:
+            return self._list_sparse(now)
         if walk.partitions:
             return self._query(MerkleLevel.LEAF, walk.partitions, PARTITIONS_PER_QUERY)
         if walk.groups:
@@ -246,6 +263,20 @@ class Comparison:
             self._spend(now, keys=listing.examined)
         partition, leaves, start = part
         return MerkleKeys(self._next_id(), partition, leaves, start, stop, entries, 0)
+
+    def _list_sparse(self, now: Instant) -> MerkleKeys:
+        """All keys of as many sparse partitions as one message takes."""
+        self._level = "keys"
+        waiting = list(islice(self._walk.sparse, SPARSE_PARTITIONS_PER_QUERY))
+        listed, unlisted = list_sparse(self._node.storage, waiting, SPARSE_KEYS_PER_QUERY)
+        _drop_left(self._walk.sparse, len(waiting))
+        # What has grown meanwhile, or is damaged, is gone through on its own.
+        self._walk.listed.extend(_Listed(one, ALL_LEAVES, b"") for one in unlisted)
+        entries = tuple(entry for part in listed.values() for entry in part)
+        self._spend(now, keys=len(entries))
+        if not listed:
+            return self._list(self._walk.listed[0], now)
+        return MerkleKeys(self._next_id(), -1, 0, b"", None, entries, 0, tuple(listed))
 
     def _ask_again(self, now: Instant) -> MerkleKeys | None:
         """Background: whether what differed before the pause differs still."""
@@ -293,7 +324,9 @@ class Comparison:
             self._take_query(asked, message)
         elif isinstance(message, MerkleKeysReply) and isinstance(asked, MerkleKeys):
             self._spend(now, keys=len(message.entries))
-            if asked.partition < 0:
+            if asked.sparse:
+                self._take_sparse(asked, message)
+            elif asked.partition < 0:
                 self._take_again(asked, message)
             else:
                 self._take_list(asked, message)
@@ -321,16 +354,32 @@ class Comparison:
         elif level is MerkleLevel.GROUP:
             walk.all_groups = False
             damaged = {one // GROUP_PARTITIONS for one in self.damage}
-            walk.groups.extend(sorted(damaged.union(differing)))
+            many = len(differing) >= SPARSE_BRANCHES_MIN
+            for group in sorted(damaged.union(differing)):
+                below = self._pair.children(MerkleLevel.PARTITION, (group,))
+                if many and self._is_sparse(below, SPARSE_GROUP_KEYS_MAX):
+                    walk.sparse.extend(below)
+                else:
+                    walk.groups.append(group)
         elif level is MerkleLevel.PARTITION:
             _drop_left(walk.groups, len(asked.parents))
             known = self._known_damage & self._pair.damaged
             found = (set(differing) | self.damage.intersection(children)) - known
-            walk.partitions.extend(sorted(found))
+            many = len(found) >= SPARSE_BRANCHES_MIN
+            for partition in sorted(found):
+                if many and self._is_sparse((partition,), SPARSE_PARTITION_KEYS_MAX):
+                    walk.sparse.append(partition)
+                else:
+                    walk.partitions.append(partition)
         elif level is MerkleLevel.LEAF:
             _drop_left(walk.partitions, len(asked.parents))
             for partition in asked.parents:
                 self._note_leaves(partition, differing)
+
+    def _is_sparse(self, partitions: Sequence[int], keys_max: int) -> bool:
+        """Whether all of them can be read, and hold few keys together."""
+        tree = self._pair.tree
+        return tree.keys_in(partitions) <= keys_max and tree.damaged.isdisjoint(partitions)
 
     def _note_leaves(self, partition: int, differing: list[int]) -> None:
         first = partition * LEAVES_PER_PARTITION
@@ -354,6 +403,16 @@ class Comparison:
         for key, theirs in message.entries:
             if self._digest(key) != theirs:
                 self._note_key(key)
+
+    def _take_sparse(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
+        refused = set(message.unlisted).intersection(asked.sparse)
+        self._walk.listed.extend(_Listed(one, ALL_LEAVES, b"") for one in sorted(refused))
+        leaves = set()
+        for key, theirs in message.entries:
+            if self._digest(key) != theirs:
+                leaves.add((self._node.map.partition_of(key), leaf_of(key)))
+                self._note_key(key)
+        self._counts.leaves += len(leaves)
 
     def _note_key(self, key: bytes) -> None:
         if self.mode is CompareMode.BACKGROUND:

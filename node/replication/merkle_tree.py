@@ -27,6 +27,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import deque
+from collections.abc import Iterable
 
 import mmh3
 
@@ -259,6 +260,11 @@ class MerkleTree:
         """Bytes of keys and contents in these partitions: what a full copy would have to move."""
         leaves = self._leaves
         return sum(leaves[one].content_bytes for one in partitions if one in leaves)
+
+    def keys_in(self, partitions: Iterable[int]) -> int:
+        """Keys in these partitions, as far as they were built."""
+        leaves = self._leaves
+        return sum(leaves[one].keys for one in partitions if one in leaves)
 
     def key_count(self) -> int:
         """Keys in all partitions built so far."""
