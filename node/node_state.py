@@ -77,6 +77,8 @@ class NodeState:
         """Where this node is in its life; the other members learn it by gossip."""
         self.handled = 0
         """Requests and messages handled since the start: the measure of load."""
+        self.stale_requests = 0
+        """Requests past their deadline, not acted on: a node that was paused finds many."""
         self.earlier_uuid = ""
         """The disk that peers remember under this name, if it was another than the present one."""
         # Ids of an earlier life must not match requests of this one: late answers may still come.

@@ -44,6 +44,7 @@ def snapshot_of(state: NodeState, now: Instant, *, in_flight: int) -> dict[str, 
         "hints": state.handoff.count,
         "conflicts": len(state.replica.conflicted),
         "in_flight": in_flight,
+        "stale_requests": state.stale_requests,
         "accepts_writes": state.storage.accepts_writes(),
         "storage": msgspec.to_builtins(stats),
     }

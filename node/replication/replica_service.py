@@ -50,7 +50,9 @@ class ReplicaService:
 
     def _is_stale(self, deadline_ms: int, now: Instant) -> bool:
         """Whether nobody waits any more: a resumed node finds queues full of such requests."""
-        return deadline_ms + self._state.timing.clock_skew_ms < now.wall_ms
+        is_stale = deadline_ms + self._state.timing.clock_skew_ms < now.wall_ms
+        self._state.stale_requests += is_stale
+        return is_stale
 
     def on_replica_put(self, sender: str, message: ReplicaPut, now: Instant) -> None:
         """Merge, and acknowledge once this turn is durable."""
