@@ -147,6 +147,8 @@ class Comparison:
         self._walk = _Walk(root=not keys)
         self._suspects: deque[bytes] = deque()
         self._keys_given = bool(keys)
+        self._sent_as_of = 0
+        """Which doubts there were when the copies under way were sent."""
         self._transfer: deque[tuple[bytes, bool]] = deque((key, False) for key in keys)
         """(key, whether the peer has our copy already) to be exchanged."""
         self._recheck_s: float | None = None
@@ -292,6 +294,7 @@ class Comparison:
     def _exchange(self) -> RepairKeys:
         """A batch of our copies, bounded in keys and bytes."""
         self.state, self._level = CompareState.REPAIRING, "exchange"
+        self._sent_as_of = self._node.replica.doubted.latest
         copies: list[tuple[bytes, bytes, bytes]] = []
         size_bytes = 0
         for key, sent in self._transfer:
@@ -461,7 +464,8 @@ class Comparison:
         if doubted:
             for place, (key, _, _) in enumerate(asked.copies):
                 if key not in message.deferred:
-                    doubted.met(key, self.peer, whole=place not in message.unproven)
+                    whole = place not in message.unproven
+                    doubted.met(key, self.peer, as_of=self._sent_as_of, whole=whole)
 
     def _record(self, key: bytes) -> tuple[bytes, bytes] | None:
         record = readable(self._node.storage, self._node.map.partition_of(key), key)

@@ -44,6 +44,10 @@ class DoubtedCopies:
         """Key → co-owners that it was exchanged with and whose own copy is evidence."""
         self._met: dict[bytes, set[str]] = {}
         """Key → all co-owners that it was exchanged with."""
+        self.latest = 0
+        """Numbers the doubts: that of the one begun last."""
+        self._number: dict[bytes, int] = {}
+        """Key → the number of its doubt."""
         self.overflowed = False
         """There were too many: nothing here is evidence until the node rebuilds itself."""
         self.is_news = False
@@ -63,6 +67,8 @@ class DoubtedCopies:
 
     def _begin(self, key: bytes) -> None:
         self.whole[key], self._met[key] = set(), set()
+        self.latest += 1
+        self._number[key] = self.latest
         self.is_news = True
 
     def add(self, key: bytes) -> None:
@@ -73,9 +79,13 @@ class DoubtedCopies:
         self._begin(key)
         self._keep()
 
-    def met(self, key: bytes, peer: str, *, whole: bool) -> None:
-        """The copy was exchanged with a co-owner; `whole`: the co-owner's is evidence."""
-        if key in self.whole:
+    def met(self, key: bytes, peer: str, *, as_of: int, whole: bool) -> None:
+        """The copy was exchanged with a co-owner; `whole`: the co-owner's is evidence.
+
+        `as_of`: `latest` when the copy was sent. What was sent before it was damaged once more says
+        nothing of what has taken its place since.
+        """
+        if self._number.get(key, as_of + 1) <= as_of:
             self._met[key].add(peer)
             if whole:
                 self.whole[key].add(peer)
@@ -88,6 +98,7 @@ class DoubtedCopies:
         """These are evidence again, or not here any more; durable with this turn."""
         for key in keys:
             self.whole.pop(key, None)
+            self._number.pop(key, None)
             self._met.pop(key, None)
         self._keep()
 
@@ -103,5 +114,5 @@ class DoubtedCopies:
     def check_invariants(self) -> None:
         """Assert that the bound is kept, and that nobody is whole who was not met."""
         assert len(self.whole) <= DOUBTED_MAX
-        assert self.whole.keys() == self._met.keys()
+        assert self.whole.keys() == self._met.keys() == self._number.keys()
         assert all(peers <= self._met[key] for key, peers in self.whole.items())

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from node.causality.siblings import decode_object
+from node.causality.causal_context import EMPTY_CONTEXT
+from node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, put_version
 from node.errors import FailureKind
-from node.protocol.messages import Failed, GetDone, PutDone, PutKind, ScanDone
+from node.protocol.messages import (
+    Failed,
+    GetDone,
+    PeerFrame,
+    PutDone,
+    PutKind,
+    RepairKeysReply,
+    ScanDone,
+)
 from node.replication.doubted_copies import DOUBTED_MAX
 from tests.virtual_cluster import VirtualCluster
 
@@ -19,6 +28,15 @@ def values(reply):
 def damage(cluster, name, key):
     partition = cluster.node(name).state.map.partition_of(key.encode())
     cluster.hosts[name].storage.corrupt(partition, key.encode())
+
+
+def place_of(cluster, key):
+    return cluster.node("n2").state.map.partition_of(key.encode()), key.encode()
+
+
+def version(value):
+    stored, _ = put_version(EMPTY_OBJECT, value, actor="n9#1", seen=EMPTY_CONTEXT, stamp_ms=1)
+    return encode_object(stored)
 
 
 def doubted(cluster, name):
@@ -90,6 +108,34 @@ def test_a_doubt_is_settled_by_a_round_trip_when_all_co_owners_are_there():
     cluster.put("n1", "k", "v2", w=3)
     assert cluster.run_until(lambda: not doubted(cluster, "n2"), 0.1)
     assert values(cluster.get("n2", "k", r=3)) == ["v2"]
+
+
+def test_an_exchange_that_was_under_way_when_the_copy_was_damaged_again_proves_nothing():
+    cluster = VirtualCluster(3)
+    cluster.put("n1", "k", "v1", w=3)
+    cluster.run_for(20)
+    late = []
+
+    def hold(sender, receiver, message):
+        if receiver == "n2" and isinstance(message, RepairKeysReply):
+            late.append((sender, message))
+            return False
+        return True
+
+    cluster.tap = hold
+    damage(cluster, "n2", "k")
+    cluster.put("n1", "k", "v2", w=3)
+    assert cluster.run_until(lambda: len(late) == 2, 1)
+    damage(cluster, "n2", "k")
+    replica = cluster.node("n2").state.replica
+    replica.apply(*place_of(cluster, "k"), version(b"older"), b"", b"")
+    cluster.hosts["n2"].storage.commit()
+    for sender, message in late:
+        cluster._arrive("n2", PeerFrame(sender, cluster.node("n2").ring_epoch, [message]))
+    assert b"k" in doubted(cluster, "n2")
+    cluster.tap = None
+    assert cluster.run_until(lambda: not doubted(cluster, "n2"), 30)
+    assert values(cluster.get("n2", "k", r=1)) == ["older", "v2"]
 
 
 def test_a_replica_in_doubt_answers_no_scan_and_vouches_for_nobody():
