@@ -187,6 +187,10 @@ class Simulation(VirtualHosts):
                 return b"", f"{name} cannot reach {sorted(missed)}"
             if host.node.state.replica.unproven:
                 return b"", f"{name} is rebuilding"
+            if host.node.state.replica.doubted:
+                return b"", f"{name} doubts some of its copies"
+            if host.storage.stats().corrupt_sstables and self.config.quorum.n > 1:
+                return b"", f"{name} keeps damaged records"
             waiting = host.storage.hints.committed()
             if waiting:
                 target, key = min(waiting)
