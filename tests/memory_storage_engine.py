@@ -204,7 +204,10 @@ class MemoryStorageEngine:
         return StorageStats(
             keys_estimate=len(self._committed) + len(self._pending),
             memtable_keys=len(self._committed),
-            corrupt_sstables=tuple(f"record {at}:{key.hex()}" for at, key in sorted(self._damaged)),
+            corrupt_sstables=tuple(
+                f"record {at}:{key.hex()}"
+                for at, key in sorted(self._damaged - self._pending.keys())
+            ),
             corrupt_records=self._corrupt_reads,
         )
 

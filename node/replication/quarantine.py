@@ -42,6 +42,8 @@ class Quarantine:
         self._state = state
         self._rebuild = rebuild
         self._given_up_s: float | None = None
+        self._reading = 0
+        """The number of the reading of everything that has to end first."""
 
     def on_look(self, now: Instant) -> bool:
         """Look what is damaged, and do what can be done; True if everything has to be read."""
@@ -52,17 +54,21 @@ class Quarantine:
             self._on_gone(gone)
         if new:
             self._state.outbox.record("table_quarantined", tables=sorted(new))
-            self._given_up_s = None
-            return True
-        if not tables or self._state.replica.merkle.building:
+            return self._read_everything()
+        if not tables or self._state.replica.merkle.last_read < self._reading:
             return False
         if self._given_up_s is not None:
             if now.monotonic_s < self._given_up_s + LOOK_AGAIN_S:
                 return False
-            self._given_up_s = None
-            return True
+            return self._read_everything()
         self._consider(now)
         return False
+
+    def _read_everything(self) -> bool:
+        """Only what was begun after the damage was noticed will tell how far it goes."""
+        self._given_up_s = None
+        self._reading = self._state.replica.merkle.reads_begun + 1
+        return True
 
     def _on_gone(self, gone: frozenset[str]) -> None:
         """The engine answers for these again, with what was salvaged and without the rest."""
@@ -75,7 +81,7 @@ class Quarantine:
 
     def _consider(self, now: Instant) -> None:
         state = self._state
-        damaged = frozenset(state.replica.merkle.damaged)
+        damaged = state.replica.merkle.unbuilt()
         owned = damaged.intersection(state.map.partitions_of(state.name))
         missing = self._missing_co_owners(owned)
         if owned and state.map.n == 1:

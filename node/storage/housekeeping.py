@@ -291,7 +291,8 @@ class Housekeeping:
         table = self.tables.by_id(table_id)
         if table is None:
             return
-        table.damage = table.damage or damage
+        if not table.damage:
+            table.condemn(damage)
         if self._compaction is not None and table.description in self._compaction[0].tables:
             self._compaction[1].cancelled = True
             self._end_compaction()

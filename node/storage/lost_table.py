@@ -106,6 +106,7 @@ class LostTables:
             return
         table, missing = result
         if not missing <= self._given_up:
+            lost.condemn(lost.damage)
             housekeeping.remove_files([housekeeping.directory / table_file_name(table.table_id)])
             self._forgetting.clear()
         elif housekeeping.is_replaced(lost.description):

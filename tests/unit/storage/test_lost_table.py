@@ -261,6 +261,28 @@ def test_what_can_be_read_of_a_damaged_table_is_kept(tmp_path: Path, seed: int) 
     engine.close()
 
 
+def test_a_table_is_given_up_as_it_lies_on_the_disk_not_as_sqlite_remembers_it(
+    tmp_path: Path,
+) -> None:
+    """The first page, which SQLite never reads again, is destroyed under an open table."""
+    path = spread_tables(tmp_path)
+    engine = engine_at(tmp_path)
+    assert engine.settle(30)
+    assert engine.get(1, key(1)) == NEW
+    data = bytearray(path.read_bytes())
+    at = data.index(key(2001))
+    data[at] ^= 0xFF
+    data[:512] = bytes(512)
+    with path.open("r+b") as file:
+        file.write(data)
+    assert unreadable_partitions(engine)
+    lost = unreadable_partitions(engine)
+    assert give_up(engine, lost)
+    for number in range(4000):
+        assert engine.get(number % PARTITIONS, key(number)) in (NEW, None)
+    engine.close()
+
+
 def test_a_table_that_lost_more_than_is_given_up_stays_in_quarantine(tmp_path: Path) -> None:
     path = spread_tables(tmp_path)
     data = path.read_bytes()
