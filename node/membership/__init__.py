@@ -29,8 +29,9 @@ row `suspect_after_ms` later (4 s, plus at most a quarter of a round). Figures o
         256       6 (6)            15,213    1.7 s    3.3 s    4.7 s      9.6 s
        1000      26 (29)           13,528    6.4 s   14.6 s   33.6 s     46.9 s
 
-Bytes include the largest trace clock on every frame (`node.causality.trace_clock`), about 80 bytes
-among ten members and 130 among many: a sixth of the figure at 256, and nearly half at ten.
+Bytes include the largest trace clock on every frame (`node.causality.trace_clock`), 60 bytes among
+ten members and at most 130 among many: a sixth of the figure at 256, and nearly half at ten. The
+last row is without them.
 
 Up to 256 members, the most a cluster may have, a digest lists everybody. The last row shows what
 the bound on a digest costs beyond: bytes stop growing, and news takes four times as many rounds.
