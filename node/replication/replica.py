@@ -90,7 +90,8 @@ class Replica:
         """Whether the copy, if there is one, tells all that this node ever acknowledged."""
         if self.unproven and partition in self.unproven:
             return False
-        return not self.doubted or key not in self.doubted
+        doubted = self.doubted
+        return not (doubted.whole and key in doubted.whole) and not doubted.overflowed
 
     def vouches_for(self, partition: int, key: bytes) -> bool:
         """Whether what this owner holds of a key, nothing included, is evidence."""
