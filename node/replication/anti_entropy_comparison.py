@@ -5,27 +5,21 @@
            └───────────┴─ few keys ──────▶   ├─ repair ─────▶ exchanged at once, both ways
                                              └─ background ─▶ pause ─▶ asked again ─▶ exchanged
 
-Where many branches differ and this node has few keys in them, it lists those at once instead of the
-hashes of what is below: a ring with little in it is compared, or rebuilt, for little more than what
-is in it. A few differing keys are found by hashes alone, which costs the same among however many.
-
 One question is under way at a time. Questions carry everything needed to answer them, so one that
 got lost is simply asked again; after three losses, or when the peer cannot be reached any more, the
 comparison ends as `interrupted` and the next one starts from the root.
 
-The walk is depth first with queues of bounded size, so that comparing with an empty disk costs
-memory for a page of keys, not for all of them. A comparison in the background writes down what
-differs and asks for it again after a pause longer than any write is under way: what differs only
-because a write has reached one side before the other has then become equal.
+What is asked next is decided by the `anti_entropy_walk`. A comparison in the background writes down
+what differs and asks for it again after a pause longer than any write is under way: what differs
+only because a write has reached one side before the other has then become equal.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -43,40 +37,22 @@ from node.protocol.messages import (
 )
 from node.replication.anti_entropy_answers import REPAIR_BYTES_MAX
 from node.replication.anti_entropy_progress import CompareMode, CompareState, Counts, Progress
+from node.replication.anti_entropy_walk import Listed, Walk, drop_left
 from node.replication.key_listing import list_keys, list_sparse, readable
-from node.replication.merkle_pair import GROUP_PARTITIONS, MerkleLevel, PairTree
+from node.replication.merkle_pair import MerkleLevel, PairTree
 from node.replication.repair_rate import RepairRate
-from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of
+from node.ring.key_hash import leaf_of
 
 ATTEMPTS_MAX = 3
 BUILDING_RETRY_S = 0.2
 BUILDING_WAIT_MAX_S = 600.0
-GROUPS_PER_QUERY = 8
-PARTITIONS_PER_QUERY = 8
-SPARSE_BRANCHES_MIN = 4
-"""Fewer differing groups, or partitions of one answer, are walked by their hashes."""
-SPARSE_GROUP_KEYS_MAX = 16
-"""With so few keys in a group, listing them costs less than the hashes of its 32 partitions."""
-SPARSE_PARTITION_KEYS_MAX = 32
-"""With so few keys in a partition, listing them costs less than its 64 leaf hashes."""
-SPARSE_PARTITIONS_PER_QUERY = 64
 SPARSE_KEYS_PER_QUERY = 256
 KEYS_PER_EXCHANGE = 64
 KEYS_PER_RECHECK = 256
 SUSPECTS_MAX = 20_000
 """Differing keys a background comparison writes down; it leaves the rest to the next one."""
 
-ALL_LEAVES = (1 << LEAVES_PER_PARTITION) - 1
-
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class _Listed(NamedTuple):
-    """A part of a partition still to be compared key by key."""
-
-    partition: int
-    leaves: int
-    start: bytes
 
 
 @dataclass(slots=True)
@@ -86,19 +62,6 @@ class _Question:
     message: MerkleQuery | MerkleKeys | RepairKeys
     attempts: int
     """How often it was sent."""
-
-
-@dataclass(slots=True)
-class _Walk:
-    """What is still to be asked, deepest level first."""
-
-    root: bool = True
-    all_groups: bool = False
-    groups: deque[int] = field(default_factory=deque)
-    partitions: deque[int] = field(default_factory=deque)
-    sparse: deque[int] = field(default_factory=deque)
-    """Partitions to be listed whole, many to a message."""
-    listed: deque[_Listed] = field(default_factory=deque)
 
 
 class Comparison:
@@ -144,7 +107,7 @@ class Comparison:
         self._known_damage = known_damage
         self._level = MerkleLevel.ROOT.name.lower()
         self._counts = Counts()
-        self._walk = _Walk(root=not keys)
+        self._walk = Walk(pair, from_root=not keys)
         self._suspects: deque[bytes] = deque()
         self._keys_given = bool(keys)
         self._sent_as_of = 0
@@ -226,14 +189,11 @@ class Comparison:
             return self._list(walk.listed[0], now)
         if walk.sparse:
             return self._list_sparse(now)
-        if walk.partitions:
-            return self._query(MerkleLevel.LEAF, walk.partitions, PARTITIONS_PER_QUERY)
-        if walk.groups:
-            return self._query(MerkleLevel.PARTITION, walk.groups, GROUPS_PER_QUERY)
-        if walk.all_groups:
-            return self._query(MerkleLevel.GROUP, deque(), 0)
         if walk.root:
             return self._begin()
+        query = walk.next_query()
+        if query is not None:
+            return self._query(*query)
         if self._suspects:
             return self._ask_again(now)
         self._finish(self._verdict(), "")
@@ -244,15 +204,14 @@ class Comparison:
         if self.partition is not None:
             self.damage &= {self.partition}
             self._walk.root = False
-            return self._query(MerkleLevel.LEAF, deque([self.partition]), 1)
-        return self._query(MerkleLevel.ROOT, deque(), 0)
+            return self._query(MerkleLevel.LEAF, (self.partition,))
+        return self._query(MerkleLevel.ROOT, ())
 
-    def _query(self, level: MerkleLevel, parents: deque[int], parents_max: int) -> MerkleQuery:
-        asked = tuple(parents)[:parents_max]
+    def _query(self, level: MerkleLevel, parents: tuple[int, ...]) -> MerkleQuery:
         self._level = level.name.lower()
-        return MerkleQuery(self._next_id(), level, asked, self._pair.hashes(level, asked), 0)
+        return MerkleQuery(self._next_id(), level, parents, self._pair.hashes(level, parents), 0)
 
-    def _list(self, part: _Listed, now: Instant) -> MerkleKeys:
+    def _list(self, part: Listed, now: Instant) -> MerkleKeys:
         self._level = "keys"
         entries: tuple[tuple[bytes, bytes], ...] = ()
         stop = None
@@ -269,11 +228,9 @@ class Comparison:
     def _list_sparse(self, now: Instant) -> MerkleKeys:
         """All keys of as many sparse partitions as one message takes."""
         self._level = "keys"
-        waiting = list(islice(self._walk.sparse, SPARSE_PARTITIONS_PER_QUERY))
-        listed, unlisted = list_sparse(self._node.storage, waiting, SPARSE_KEYS_PER_QUERY)
-        _drop_left(self._walk.sparse, len(waiting))
-        # What has grown meanwhile, or is damaged, is gone through on its own.
-        self._walk.listed.extend(_Listed(one, ALL_LEAVES, b"") for one in unlisted)
+        taken = self._walk.take_sparse()
+        listed, unlisted = list_sparse(self._node.storage, taken, SPARSE_KEYS_PER_QUERY)
+        self._walk.list_whole(unlisted)  # it has grown meanwhile, or is damaged
         entries = tuple(entry for part in listed.values() for entry in part)
         self._spend(now, keys=len(entries))
         if not listed:
@@ -352,64 +309,30 @@ class Comparison:
         children = self._pair.children(level, asked.parents)
         differing = sorted(set(children).intersection(message.differing))
         if level is MerkleLevel.ROOT:
-            walk.root = False
-            walk.all_groups = bool(differing or self.damage)
+            walk.take_root(goes_on=bool(differing or self.damage))
         elif level is MerkleLevel.GROUP:
-            walk.all_groups = False
-            damaged = {one // GROUP_PARTITIONS for one in self.damage}
-            many = len(differing) >= SPARSE_BRANCHES_MIN
-            for group in sorted(damaged.union(differing)):
-                below = self._pair.children(MerkleLevel.PARTITION, (group,))
-                if many and self._is_sparse(below, SPARSE_GROUP_KEYS_MAX):
-                    walk.sparse.extend(below)
-                else:
-                    walk.groups.append(group)
+            walk.take_groups(differing, self.damage)
         elif level is MerkleLevel.PARTITION:
-            _drop_left(walk.groups, len(asked.parents))
             known = self._known_damage & self._pair.damaged
             found = (set(differing) | self.damage.intersection(children)) - known
-            many = len(found) >= SPARSE_BRANCHES_MIN
-            for partition in sorted(found):
-                if many and self._is_sparse((partition,), SPARSE_PARTITION_KEYS_MAX):
-                    walk.sparse.append(partition)
-                else:
-                    walk.partitions.append(partition)
+            walk.take_partitions(len(asked.parents), found)
         elif level is MerkleLevel.LEAF:
-            _drop_left(walk.partitions, len(asked.parents))
+            drop_left(walk.partitions, len(asked.parents))
             for partition in asked.parents:
-                self._note_leaves(partition, differing)
-
-    def _is_sparse(self, partitions: Sequence[int], keys_max: int) -> bool:
-        """Whether all of them can be read, and hold few keys together."""
-        tree = self._pair.tree
-        return tree.keys_in(partitions) <= keys_max and tree.damaged.isdisjoint(partitions)
-
-    def _note_leaves(self, partition: int, differing: list[int]) -> None:
-        first = partition * LEAVES_PER_PARTITION
-        leaves = 0
-        for one in differing:
-            if first <= one < first + LEAVES_PER_PARTITION:
-                leaves |= 1 << (one - first)
-        self._counts.leaves += leaves.bit_count()
-        if partition in self.damage:
-            leaves = ALL_LEAVES
-        if leaves:
-            self._walk.listed.append(_Listed(partition, leaves, b""))
+                whole = partition in self.damage
+                self._counts.leaves += walk.take_leaves(partition, differing, whole=whole)
 
     def _take_list(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
-        part = self._walk.listed.popleft()
         # The answer may reach less far than the question, where the peer has many more keys.
         ends = [end for end in (asked.stop, message.next_key) if end is not None]
-        next_key = min(ends, default=None)
-        if next_key is not None and next_key > part.start:
-            self._walk.listed.appendleft(part._replace(start=next_key))
+        self._walk.take_listed(min(ends, default=None))
         for key, theirs in message.entries:
             if self._digest(key) != theirs:
                 self._note_key(key)
 
     def _take_sparse(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
         refused = set(message.unlisted).intersection(asked.sparse)
-        self._walk.listed.extend(_Listed(one, ALL_LEAVES, b"") for one in sorted(refused))
+        self._walk.list_whole(sorted(refused))
         leaves = set()
         for key, theirs in message.entries:
             if self._digest(key) != theirs:
@@ -427,7 +350,7 @@ class Comparison:
             self._transfer.append((key, False))
 
     def _take_again(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
-        _drop_left(self._suspects, len(asked.entries))
+        drop_left(self._suspects, len(asked.entries))
         known = {key for key, _ in asked.entries}
         for key, theirs in message.entries:
             if key in known and self._digest(key) != theirs:
@@ -453,7 +376,7 @@ class Comparison:
         if self._keys_given:
             self._counts.keys += len(repaired)
         self._note_met(asked, message)
-        _drop_left(self._transfer, len(asked.copies))
+        drop_left(self._transfer, len(asked.copies))
         for key in message.deferred:
             if key in known:
                 self._transfer.appendleft((key, True))
@@ -519,8 +442,3 @@ class Comparison:
             reason=self.reason,
             last_success_ms=last_success_ms,
         )._asdict()
-
-
-def _drop_left(queue: deque[Any], count: int) -> None:
-    for _ in range(min(count, len(queue))):
-        queue.popleft()
