@@ -5,7 +5,8 @@
 
     CLUSTER_DIR/cluster.json        the cluster's configuration
     CLUSTER_DIR/keys/               CURVE keys (`node.runtime.security`)
-    CLUSTER_DIR/nodes/n1/           data, lock, node.log, events.jsonl, exit.json, faults.json
+    CLUSTER_DIR/nodes/n1/           data, disk.mark, lock, node.log, events.jsonl, exit.json,
+                                    faults.json
 
 The nonce is handed out with every status, so that whoever started this process can tell it from
 another that was given its pid later. The known generation and actor epoch are what the cluster
@@ -44,6 +45,7 @@ from node.runtime.node_log import close_node_log, open_node_log
 from node.runtime.stop_signal import StopSignal
 from node.runtime.system_clock import SystemClock
 from node.runtime.zmq_transport import ZmqTransport
+from node.storage.disk_mark import note_disk
 from node.storage.engine import SqliteStorageEngine
 
 EXIT_CONFIG = 2
@@ -101,7 +103,7 @@ def _serve(options: argparse.Namespace) -> None:
         faults = LinkFaults(options.name, random.Random())
         transport = ZmqTransport(config, options.name, options.directory / "keys", clock, faults)
         resources.callback(transport.close)
-        identity = _open_identity(options, config, storage)
+        identity = _open_identity(options, config, storage, disk_is_copy=note_disk(home, storage))
         node = Node(config, identity, storage, random.Random())
         journal = EventLog(
             home, node=identity.name, generation=identity.generation, publish=transport.publish
@@ -130,7 +132,11 @@ def _run(loop: EventLoop, stop: StopSignal) -> None:
 
 
 def _open_identity(
-    options: argparse.Namespace, config: ClusterConfig, storage: SqliteStorageEngine
+    options: argparse.Namespace,
+    config: ClusterConfig,
+    storage: SqliteStorageEngine,
+    *,
+    disk_is_copy: bool,
 ) -> NodeIdentity:
     """Who this node is, from its disk and from what is remembered of it elsewhere."""
     return open_identity(
@@ -141,6 +147,7 @@ def _open_identity(
         fresh_uuid=os.urandom(16).hex(),
         known_generation=options.known_generation,
         known_actor_epoch=options.known_actor_epoch,
+        disk_is_copy=disk_is_copy,
         nonce=options.nonce,
         pid=os.getpid(),
     )

@@ -3,12 +3,24 @@
 * `storage_uuid` names the incarnation of the disk: a wiped node keeps its name and gets a new one.
 * `generation` rises by one at every start.
 * `actor_epoch` is part of the actor under which the node mints dots (`n1#3`). It must be raised
-  before dots could repeat: when storage is new, when the disk is older than what kvctl or peers
-  remember (a restored backup), when the machine went down without a clean stop and the last commits
+  before dots could repeat: when storage is new, when the disk is older than what was acknowledged
+  (a restored backup), when the machine went down without a clean stop and the last commits
   may be gone, and whenever a copy is dropped. A repeated dot names two values, and one of them
   vanishes (riak_kv issues 679 and 1094 tell of it).
 * `least_actor_epoch` matters when the disk itself went back in time: its copies then name actors
   of their own whose later dots they do not know. Actors of earlier epochs mint nothing any more.
+
+**How an old disk is known for one.** Its directory is a copy (`node.storage.disk_mark`), or kvctl's
+registry remembers a higher generation, or a peer does. The first covers every backup that is put
+back, one of the present generation too, before the node says a word, and needs nobody's memory; so
+it does not matter that peers forget what they saw of others when they restart.
+
+**Why a start after kill -9 begins no epoch.** It would keep dots from repeating on a disk that was
+put back in a way none of these notice. But it would not help the copies on that disk, which lack
+acknowledged writes and would count in reads all the same; a disk that went back has to be *known*
+for it. And it would cost the common case: every kill of a coordinator would leave one more actor in
+the clock of each key it writes from then on, up to the length at which entries have to go, which
+may make false siblings. kill -9 loses nothing that was committed, so the counters there are good.
 """
 
 from __future__ import annotations
@@ -22,6 +34,8 @@ EPOCHS_UNSEEN = 1 << 20
 """More epochs than a node begins between two looks at it by anybody else."""
 REBUILDING = "rebuilding"
 """Metadata: why the node has to rebuild what its disk should hold, empty once it has."""
+REBUILDING_PARTITIONS = "rebuilding_partitions"
+"""Metadata: the encoded list of the partitions concerned, empty for all."""
 
 
 @dataclass(slots=True)
@@ -76,13 +90,15 @@ def open_identity(
     fresh_uuid: str,
     known_generation: int,
     known_actor_epoch: int,
+    disk_is_copy: bool,
     nonce: str,
     pid: int,
 ) -> NodeIdentity:
     """Read the identity from storage, or begin one, and commit it before the node speaks.
 
     `boot_id` changes when the machine boots; `known_*` is what kvctl's registry last saw (0 if it
-    never did). Raises `StorageError` if it cannot be made durable.
+    never did); `disk_is_copy`: somebody copied the directory to where it is.
+    Raises `StorageError` if it cannot be made durable.
     """
     uuid = storage.metadata("storage_uuid")
     identity = NodeIdentity(
@@ -96,7 +112,9 @@ def open_identity(
     )
     is_new = uuid is None
     is_restored = not is_new and (
-        known_generation > identity.generation or known_actor_epoch > identity.actor_epoch
+        disk_is_copy
+        or known_generation > identity.generation
+        or known_actor_epoch > identity.actor_epoch
     )
     rebooted = storage.metadata("boot_id") != boot_id.encode()
     may_have_lost_commits = (
@@ -107,6 +125,7 @@ def open_identity(
     if is_restored or (is_new and known_generation):
         reason = "its disk was wiped" if is_new else "its disk is an old copy"
         storage.set_metadata(REBUILDING, reason.encode())
+        storage.set_metadata(REBUILDING_PARTITIONS, b"")
     if is_restored or may_have_lost_commits or (is_new and known_generation):
         identity.disown_actors(storage, above=known_actor_epoch)
     elif is_new:

@@ -163,6 +163,10 @@ class Node:
         if sender == self.state.name or sender not in self.state.map.members:
             self.refused_messages += len(frame.messages)
             return
+        try:
+            self.outbox.trace.merge(sender, frame.clock)
+        except ProtocolError as error:
+            self._refuse_message(sender, error)
         self.state.handled += len(frame.messages)
         self.state.liveness.on_heard(sender, now)
         if sender not in self.state.liveness.reachable:
@@ -220,12 +224,14 @@ class Node:
     def _snapshot(self, now: Instant) -> dict[str, Any]:
         snapshot = snapshot_of(self.state, now, in_flight=self._coordination.in_flight)
         snapshot["refused_messages"] = self.refused_messages
+        snapshot.update(self._anti_entropy.snapshot())
         snapshot["members"] = self.membership.row(now)
         snapshot.update(self.runtime_stats())
         return snapshot
 
     def check_invariants(self) -> None:
         """Assert what must hold between turns; for tests and simulation."""
+        self.outbox.trace.check_invariants()
         self.membership.check_invariants()
         self._coordination.check_invariants()
         self.state.handoff.check_invariants()

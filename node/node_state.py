@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from node.causality.trace_clock import TraceClock
 from node.config import ClusterConfig, QuorumConfig, QuorumMode
 from node.identity import NodeIdentity
 from node.membership.failure_detector import Belief, FailureDetector
@@ -43,7 +44,7 @@ class NodeState:
         self.identity = identity
         self.storage = storage
         self.rng = rng
-        self.outbox = Outbox()
+        self.outbox = Outbox(TraceClock(identity.name, generation=identity.generation))
         self.set_quorum(config.quorum)
         self.limits = config.limits
         self.timing = config.timing
@@ -76,6 +77,8 @@ class NodeState:
         """Where this node is in its life; the other members learn it by gossip."""
         self.handled = 0
         """Requests and messages handled since the start: the measure of load."""
+        self.stale_requests = 0
+        """Requests past their deadline, not acted on: a node that was paused finds many."""
         self.earlier_uuid = ""
         """The disk that peers remember under this name, if it was another than the present one."""
         # Ids of an earlier life must not match requests of this one: late answers may still come.

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from node.causality.trace_clock import TraceClock
 from node.protocol.messages import ClientReply, PeerMessage, ReplicaPutAck, ReplicaSame
 
 IDS_PER_MESSAGE_MAX = 4096
@@ -21,14 +22,18 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     kind: str
     fields: dict[str, Any]
+    clock: dict[str, int] = {}
+    """{node: events that came before or are this one} (`node.causality.trace_clock`)."""
 
 
 class Outbox:
     """Messages by destination, in the order they were added, and events."""
 
-    __slots__ = ("_acks", "_sames", "events", "to_clients", "to_peers")
+    __slots__ = ("_acks", "_sames", "events", "to_clients", "to_peers", "trace")
 
-    def __init__(self) -> None:
+    def __init__(self, trace: TraceClock | None = None) -> None:
+        self.trace = trace or TraceClock()
+        """Counts the events; every peer frame carries it."""
         self._acks: dict[str, list[int]] = {}
         """Peer → the ids of the last `ReplicaPutAck` to it, which still takes more."""
         self._sames: dict[str, list[int]] = {}
@@ -71,7 +76,7 @@ class Outbox:
 
     def record(self, kind: str, **fields: Any) -> None:
         """Queue an event; the runtime adds time, node and sequence number."""
-        self.events.append(Event(kind, fields))
+        self.events.append(Event(kind, fields, self.trace.advance()))
 
     def clear(self) -> None:
         """Forget everything: it was flushed, or must never be sent."""

@@ -8,7 +8,7 @@ suites in `tests/contracts` run the same tests on all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -195,11 +195,12 @@ class StorageEngine(Protocol):
         """Set a metadata value, as part of this turn's transaction."""
         ...
 
-    def forget_quarantined(self) -> None:
+    def forget_quarantined(self, partitions: Collection[int]) -> None:
         """Give up what is damaged: its keys are then missing, not unreadable, and scans go on.
 
-        The caller raised the actor epoch and marked itself rebuilding, in this turn or before.
-        Takes effect after the turn's commit; `stats().corrupt_sstables` is empty when it is done.
+        The caller raised the actor epoch and marked these partitions as being rebuilt, in this turn
+        or before. What can be read stays. Takes effect after the turn's commit, and not at all if
+        anything is damaged outside them; `stats().corrupt_sstables` is empty when it is done.
         """
         ...
 

@@ -44,6 +44,7 @@ def snapshot_of(state: NodeState, now: Instant, *, in_flight: int) -> dict[str, 
         "hints": state.handoff.count,
         "conflicts": len(state.replica.conflicted),
         "in_flight": in_flight,
+        "stale_requests": state.stale_requests,
         "accepts_writes": state.storage.accepts_writes(),
         "storage": msgspec.to_builtins(stats),
     }
@@ -52,7 +53,7 @@ def snapshot_of(state: NodeState, now: Instant, *, in_flight: int) -> dict[str, 
 def _state_of(state: NodeState) -> str:
     """`ok`, or the one thing an operator has to know first."""
     stats = state.storage.stats()
-    if stats.corrupt_sstables or stats.corrupt_records:
+    if stats.corrupt_sstables:
         return "corrupt"
     if state.replica.unproven:
         return "rebuilding"

@@ -11,7 +11,7 @@ later, as from a backup. A `witness` sees every change, for a simulation to judg
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -165,10 +165,11 @@ class MemoryStorageEngine:
     def set_metadata(self, name: str, value: bytes) -> None:
         self._pending_metadata[name] = value
 
-    def forget_quarantined(self) -> None:
+    def forget_quarantined(self, partitions: Collection[int]) -> None:
         """Damaged records are missing from the turn's commit on."""
-        for place in self._damaged:
-            self._pending.setdefault(place, None)
+        if all(place.partition in partitions for place in self._damaged):
+            for place in self._damaged:
+                self._pending.setdefault(place, None)
 
     def accepts_writes(self) -> bool:
         return not self.full
@@ -203,7 +204,10 @@ class MemoryStorageEngine:
         return StorageStats(
             keys_estimate=len(self._committed) + len(self._pending),
             memtable_keys=len(self._committed),
-            corrupt_sstables=("damaged records",) if self._damaged else (),
+            corrupt_sstables=tuple(
+                f"record {at}:{key.hex()}"
+                for at, key in sorted(self._damaged - self._pending.keys())
+            ),
             corrupt_records=self._corrupt_reads,
         )
 

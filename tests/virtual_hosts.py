@@ -77,6 +77,8 @@ class Host:
     known_generation: int = 0
     """What kvctl's registry remembers of this name, from the last time it looked."""
     known_actor_epoch: int = 0
+    disk_is_copy: bool = False
+    """The disk was put back to an older state since the last start."""
 
 
 class VirtualHosts:
@@ -147,9 +149,11 @@ class VirtualHosts:
             fresh_uuid=f"{self.rng.getrandbits(128):032x}",
             known_generation=host.known_generation,
             known_actor_epoch=host.known_actor_epoch,
+            disk_is_copy=host.disk_is_copy,
             nonce=f"{self.rng.getrandbits(64):016x}",
             pid=host.lives,
         )
+        host.disk_is_copy = False
         host.known_generation = identity.generation
         host.known_actor_epoch = max(host.known_actor_epoch, identity.actor_epoch)
         host.node = Node(self.config, identity, host.storage, random.Random(self.rng.random()))
@@ -188,11 +192,13 @@ class VirtualHosts:
         """Replace the disk of a machine whose process is down by an empty one."""
         assert self.hosts[name].node is None
         self.hosts[name].storage.restore(DiskImage())
+        self.hosts[name].disk_is_copy = False
 
     def restore(self, name: str, image: DiskImage) -> None:
         """Put the disk of a machine whose process is down back to an older state."""
         assert self.hosts[name].node is None
         self.hosts[name].storage.restore(image)
+        self.hosts[name].disk_is_copy = True
 
     def _notice_link(self, name: str, peer: str, connected: bool) -> None:
         host = self.hosts[name]
@@ -291,7 +297,9 @@ class VirtualHosts:
         if told_max is not None:
             clients = clients[: told_max - len(peers)]
         for receiver, messages in peers:
-            self.network.send(host.name, receiver, node.ring_epoch, messages)
+            self.network.send(
+                host.name, receiver, node.ring_epoch, messages, outbox.trace.encoded()
+            )
         for replies in clients:
             for reply in decode_replies(encode_replies(replies)):
                 self.on_reply(host.name, reply)

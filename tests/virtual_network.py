@@ -61,8 +61,10 @@ class VirtualNetwork:
         self._rng = rng
         self._deliver = deliver
 
-    def send(self, sender: str, receiver: str, epoch: int, messages: list[PeerMessage]) -> None:
-        """Take a turn's messages to one receiver."""
+    def send(
+        self, sender: str, receiver: str, epoch: int, messages: list[PeerMessage], clock: bytes
+    ) -> None:
+        """Take a turn's messages to one receiver, under the sender's trace clock."""
         quality = self.quality.get((sender, receiver), self.usual)
         together: list[PeerMessage] = []
         alone: list[PeerMessage] = []
@@ -78,10 +80,10 @@ class VirtualNetwork:
                 alone.append(message)
         base_s = self._time.time_s + quality.delay_s
         if together:
-            self._carry(sender, receiver, epoch, together, base_s)
+            self._carry(PeerFrame(sender, epoch, together, clock), receiver, base_s)
         for message in alone:
             later_s = base_s + self._rng.uniform(0, quality.straggle_s)
-            self._carry(sender, receiver, epoch, [message], later_s)
+            self._carry(PeerFrame(sender, epoch, [message], clock), receiver, later_s)
 
     def _loses(
         self, sender: str, receiver: str, message: PeerMessage, quality: LinkQuality
@@ -92,12 +94,10 @@ class VirtualNetwork:
             return True
         return bool(quality.loss) and self._rng.random() < quality.loss
 
-    def _carry(
-        self, sender: str, receiver: str, epoch: int, messages: list[PeerMessage], base_s: float
-    ) -> None:
-        frame = encode_peer_frame(PeerFrame(sender, epoch, messages))
+    def _carry(self, frame: PeerFrame, receiver: str, base_s: float) -> None:
+        data = encode_peer_frame(frame)
         arrives_s = base_s + self._rng.uniform(*self.latency_s)
         if self.witness is not None:
-            for message in messages:
-                self.witness(sender, receiver, message, arrives_s)
-        self._time.at(arrives_s, lambda: self._deliver(receiver, decode_peer_frame(frame)))
+            for message in frame.messages:
+                self.witness(frame.sender, receiver, message, arrives_s)
+        self._time.at(arrives_s, lambda: self._deliver(receiver, decode_peer_frame(data)))

@@ -30,7 +30,7 @@ LOG_FILE_NAME = "node.log"
 EVENT_FILE_NAME = "events.jsonl"
 POLL_INTERVAL_S = 0.2
 _STAMP_LENGTH = len("2026-01-01T00:00:00.000Z")
-_EVENT_HEAD = ("at", "node", "generation", "seq", "kind")
+_EVENT_HEAD = ("at", "node", "generation", "seq", "kind", "clock")
 
 Tail = Annotated[
     int | None, typer.Option("--tail", min=0, help="Begin with the last so many lines only.")

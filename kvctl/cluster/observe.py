@@ -45,9 +45,15 @@ from node.ring.server import Server
 
 _TROUBLES = {
     "corrupt": "some of its records are damaged and are not served",
+    "rebuilding": "parts of it are being rebuilt from its peers, and count in no read meanwhile",
     "read-only": "it refuses writes: its disk is full or it cannot flush",
 }
 """What a node that serves may say is wrong with it (`node.status`)."""
+_DETAILS = {
+    "rebuilding": "{}",
+    "quarantine_kept": "they are kept as they are, since {}",
+}
+"""What stands behind that, by figure of the snapshot."""
 
 
 def locate(
@@ -160,7 +166,11 @@ def _state_word(
     said = str(snapshot.get("state", ""))
     if said in (JOINING, LEAVING):
         return said, ""
-    return UP, _TROUBLES.get(said, "")
+    trouble = _TROUBLES.get(said, "")
+    for figure, text in _DETAILS.items():
+        if trouble and snapshot.get(figure):
+            trouble += f"; {text.format(snapshot[figure])}"
+    return UP, trouble
 
 
 @lru_cache(maxsize=8)

@@ -8,6 +8,7 @@
 * `recent_requests`: which request ids were applied, so that a retry applies once.
 * `context_token`: a context as a client carries it: opaque, checksummed, bound to its key.
 * `epoch_folding`: clocks as people see them.
+* `trace_clock`: not of versions but of events: which of them could have led to which.
 
 The representation is the *dotted version vector set* (Preguiça, Almeida, Baquero et al.): a plain
 vector clock per object cannot tell two clients apart that read the same version and write through

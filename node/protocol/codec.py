@@ -3,8 +3,8 @@
 A frame is one ZeroMQ message:
 
     +---------+------------------------------------------------------------+
-    | version | msgpack: [sender, ring_epoch, [message, ...]]  (peers)     |
-    | 1 byte  |          [message, ...]                        (clients)   |
+    | version | msgpack: [sender, ring_epoch, [message, ...], clock] (peers)|
+    | 1 byte  |          [message, ...]                             (clients)|
     +---------+------------------------------------------------------------+
 
 and a message is a msgpack array headed by its integer tag (see `messages`). One call of a typed

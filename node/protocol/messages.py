@@ -276,7 +276,7 @@ class ReplicaState(IntEnum):
     NO_EVIDENCE = 3
     """I cannot say: rebuilding, or my record is damaged."""
     UNPROVEN = 4
-    """Here is my copy, but I am rebuilding: merge it, and do not count it."""
+    """Here is my copy, which may be older than what I acknowledged: merge it, do not count it."""
 
 
 class ReplicaGet(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=68):
@@ -460,7 +460,7 @@ class MerkleKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=87)
     """My (key, digest) pairs in some leaves of a partition, from `start` up to `stop`.
 
     `stop` None: to the end of the partition. Partition -1: only these keys are meant, wherever they
-    lie; then nothing else is reported.
+    lie; then nothing else is reported. With `sparse`: all I have in these partitions.
     """
 
     id: int
@@ -471,6 +471,7 @@ class MerkleKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=87)
     stop: bytes | None
     entries: tuple[tuple[bytes, bytes], ...]
     deadline_ms: int
+    sparse: tuple[int, ...] = ()
 
 
 class MerkleKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=88):
@@ -480,6 +481,8 @@ class MerkleKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, ta
     entries: tuple[tuple[bytes, bytes], ...]
     next_key: bytes | None
     """None: everything up to the `stop` asked for was compared."""
+    unlisted: tuple[int, ...] = ()
+    """Those of the `sparse` partitions that were not compared: the replier has too much in them."""
 
 
 class RepairKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=89):
@@ -503,6 +506,8 @@ class RepairKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, ta
     """Keys whose copies did not fit: ask for them again."""
     changed: tuple[int, ...] = ()
     """Places in the request of the keys whose copy at the replier changed."""
+    unproven: tuple[int, ...] = ()
+    """Places of the keys of which the replier's copy, or having none, is no evidence."""
 
 
 class ReapQuestion(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=91):
@@ -573,3 +578,5 @@ class PeerFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     sender: str
     ring_epoch: int
     messages: list[PeerMessage]
+    clock: bytes = b""
+    """What the sender knew of everybody's events (`node.causality.trace_clock`)."""

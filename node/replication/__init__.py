@@ -6,8 +6,11 @@
   moves messages around an accumulator.
 * `request`: what the three have in common.
 * `merkle_tree`, `merkle_pair`: what a node holds, as hashes; of one node, and of a pair.
-* `anti_entropy`: which nodes are compared when; `anti_entropy_comparison` asks,
-  `anti_entropy_answers` answers, `key_listing` lists, `repair_rate` holds back.
+* `anti_entropy`: which nodes are compared when; `anti_entropy_comparison` asks, along an
+  `anti_entropy_walk`; `anti_entropy_answers` answers, `key_listing` lists, `repair_rate` holds
+  back.
 * `rebuild`: a node whose disk is new does not know what it does not know.
+* `quarantine`: a damaged table, from its discovery until it is healed; `doubted_copies`: what took
+  the place of single damaged records is no evidence until it was compared.
 * `tombstone_reaping`: how deleted keys are forgotten at last.
 """

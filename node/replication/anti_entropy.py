@@ -4,7 +4,10 @@
   whose name comes first asks. Only what differs twice, with a pause between, is repaired.
 * **command**: an operator asked; differences are merged both ways at once.
 * **rebuild**: this node's disk is new or old (`rebuild`): all co-owners, at once.
-* **damage**: records that cannot be read; their partitions are gone through key by key.
+* **doubt**: keys whose damaged records were replaced (`doubted_copies`): exchanged with all their
+  co-owners, at once.
+* **damage**: records that cannot be read; their partitions are gone through key by key, as long as
+  the damaged table cannot be given up and rebuilt (`quarantine`).
 
 It also builds the Merkle tree, a slice at a time, on start and again now and then.
 
@@ -15,7 +18,7 @@ miss: lost disks, dropped hints, keys that nobody reads. Source: DeCandia et al.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from node.admin import AdminCommands
@@ -28,7 +31,8 @@ from node.replication.anti_entropy_comparison import Comparison
 from node.replication.anti_entropy_progress import CompareMode
 from node.replication.merkle_inspection import MerkleInspection
 from node.replication.merkle_pair import PairTree, shared_partitions
-from node.replication.rebuild import Rebuild
+from node.replication.quarantine import Quarantine
+from node.replication.rebuild import Rebuild, is_enough
 from node.replication.repair_rate import RepairRate
 
 LOOK_AROUND_S = 0.5
@@ -39,7 +43,7 @@ SLICE_INTERVAL_S = 0.005
 AFTER_RETURN_S = 5.0
 """A peer that came back is compared with after this long: hints go home first."""
 AFTER_FAILURE_S = 1.0
-"""A rebuild that was interrupted is tried again after this long."""
+"""What was interrupted, or asked of a peer that is in doubt itself, is asked again after this."""
 RESULTS_KEPT_MAX = 64
 """Finished comparisons that `repair_status` still finds by their number."""
 
@@ -55,6 +59,7 @@ class AntiEntropy:
             keys_per_s=self._config.keys_per_s, bytes_per_s=self._config.bytes_per_s
         )
         self.rebuild = Rebuild(state)
+        self._quarantine = Quarantine(state, self.rebuild)
         self._answers = AntiEntropyAnswers(state, self.pair_with)
         self._pairs: dict[str, PairTree] = {}
         self._pairs_of = b""
@@ -74,7 +79,6 @@ class AntiEntropy:
         self._next_slice_s = 0.0
         self._look_s = 0.0
         self._full_rebuild_s = 0.0
-        self._quarantined: frozenset[str] = frozenset()
 
     def handlers(self) -> dict[type, Callable[[str, Any, Instant], None]]:
         """Message type → handler."""
@@ -114,7 +118,10 @@ class AntiEntropy:
 
     def on_tick(self, now: Instant) -> None:
         """Build on, move comparisons on, and start those that are due."""
-        if self.rebuild.on_tick():
+        doubted = self._state.replica.doubted
+        if self.rebuild.on_tick() or doubted.is_news:
+            doubted.is_news = False
+            self._settle_doubts()
             self._look_s = 0.0
         if now.monotonic_s < self.next_s():
             return
@@ -146,21 +153,33 @@ class AntiEntropy:
     def _look_around(self, now: Instant) -> None:
         """Start whatever is due with the peers that can be reached.
 
-        A table in quarantine is looked into at once: all it held is repaired key by key.
+        What a table in quarantine held is repaired key by key until the table can be given up.
         """
-        quarantined = frozenset(self._state.storage.stats().corrupt_sstables)
-        if now.monotonic_s >= self._full_rebuild_s or quarantined - self._quarantined:
+        were_damaged = self._quarantine.tables
+        if self._quarantine.on_look(now) or now.monotonic_s >= self._full_rebuild_s:
             self._full_rebuild_s = now.monotonic_s + self._config.rebuild_interval_ms / 1000
             self._known_damage.clear()
             self._tree.rebuild(0, self._tree.partitions)
-        self._quarantined = quarantined
-        wanted_by_rebuild = self.rebuild.missing_peers() if self.rebuild.active else ()
+        if were_damaged - self._quarantine.tables:
+            self._known_damage.clear()
+        wanted_by_rebuild: Collection[str] = ()
+        if self.rebuild.active and not self._quarantine.tables:
+            wanted_by_rebuild = self.rebuild.missing_peers()
         # The longest overdue first: one runs at a time in the background, and all get their turn.
         for peer in sorted(self._state.map.members, key=lambda one: self._due_s.get(one, 0.0)):
-            if peer == self._state.name or peer in self._running:
+            if peer == self._state.name:
                 continue
+            doubted = self._doubted_with(peer, now)
+            running = self._running.get(peer)
+            if running is not None:
+                if running.trigger not in ("background", "damage") or not doubted:
+                    continue
+                running.interrupt("doubted copies go first")
+                self._settle(running, now)
             if not self._state.can_reach(peer):
                 self._due_s.pop(peer, None)
+            elif doubted:
+                self._begin(peer, CompareMode.REPAIR, "doubt", now, keys=doubted)
             elif peer in wanted_by_rebuild:
                 if now.monotonic_s >= self._again_s.get(peer, 0.0):
                     self._begin(peer, CompareMode.REPAIR, "rebuild", now)
@@ -169,6 +188,30 @@ class AntiEntropy:
                     self._begin(peer, CompareMode.REPAIR, "damage", now)
             else:
                 self._consider_background(peer, now)
+
+    def _doubted_with(self, peer: str, now: Instant) -> list[bytes]:
+        """Doubted keys to be exchanged with the peer now."""
+        state, doubted = self._state, self._state.replica.doubted
+        if not doubted or now.monotonic_s < self._again_s.get(peer, 0.0):
+            return []
+        return [
+            key
+            for key, whole in doubted.whole.items()
+            if peer in state.map.owners[state.map.partition_of(key)] and peer not in whole
+        ]
+
+    def _settle_doubts(self) -> None:
+        """What was exchanged with enough co-owners is evidence again."""
+        state, doubted = self._state, self._state.replica.doubted
+        settled = []
+        for key, whole in doubted.whole.items():
+            partition = state.map.partition_of(key)
+            is_owner = state.name in state.map.owners[partition]
+            if not is_owner or is_enough(state, partition, whole=whole, met=doubted.met_with(key)):
+                settled.append(key)
+        if settled:
+            doubted.settle(settled)
+            state.outbox.record("copies_proven", count=len(settled), doubted=len(doubted))
 
     def _new_damage(self, peer: str) -> bool:
         if not self._tree.damaged:
@@ -200,6 +243,7 @@ class AntiEntropy:
         trigger: str,
         now: Instant,
         partition: int | None = None,
+        keys: Sequence[bytes] = (),
     ) -> Comparison:
         by_command = trigger == "command"
         comparison = Comparison(
@@ -212,6 +256,7 @@ class AntiEntropy:
             recheck_pause_ms=self._config.recheck_pause_ms,
             partition=partition,
             known_damage=frozenset(() if by_command else self._known_damage.get(peer, ())),
+            keys=keys,
         )
         self._running[peer] = comparison
         self._latest[peer] = comparison.id
@@ -226,6 +271,8 @@ class AntiEntropy:
         comparison = self._running.get(sender)
         if comparison is not None:
             comparison.on_reply(message, now)
+            if self._state.replica.doubted:
+                self._settle_doubts()
             self._settle(comparison, now)
 
     def _settle(self, comparison: Comparison, now: Instant) -> None:
@@ -235,10 +282,11 @@ class AntiEntropy:
         peer = comparison.peer
         if self._running.get(peer) is comparison:
             del self._running[peer]
-        self._again_s[peer] = now.monotonic_s + AFTER_FAILURE_S
+        if not comparison.succeeded or comparison.trigger in ("rebuild", "doubt"):
+            self._again_s[peer] = now.monotonic_s + AFTER_FAILURE_S
         if comparison.succeeded:
             self._last_success_ms[peer] = now.wall_ms
-            if comparison.mode is CompareMode.REPAIR:
+            if comparison.mode is CompareMode.REPAIR and comparison.trigger != "doubt":
                 self._note_repaired(comparison)
         row = comparison.progress(self._last_success_ms.get(peer))
         self._results[comparison.id] = row
@@ -247,7 +295,8 @@ class AntiEntropy:
         self._tell(comparison, row)
 
     def _note_repaired(self, comparison: Comparison) -> None:
-        self.rebuild.on_compared(comparison.peer, proven=comparison.peer_proven)
+        if not self._quarantine.tables:
+            self.rebuild.on_compared(comparison.peer, comparison.id, proven=comparison.peer_proven)
         if comparison.damage:
             self._known_damage.setdefault(comparison.peer, set()).update(comparison.damage)
             for partition in comparison.damage:
@@ -277,6 +326,15 @@ class AntiEntropy:
             )
 
     # ------------------------------------------------------------ for people
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a node's status says of the state of its disk."""
+        return {
+            "rebuilding": self.rebuild.reason,
+            "unproven_partitions": len(self._state.replica.unproven),
+            "doubted_copies": len(self._state.replica.doubted),
+            "quarantine_kept": self._quarantine.kept_because,
+        }
 
     def register(self, admin: AdminCommands) -> None:
         """Offer `repair`, `merkle`, `repair_status`, `merkle_roots`, and to look into the tree."""
@@ -383,3 +441,4 @@ class AntiEntropy:
         """Assert that at most one comparison runs with each peer, and none that is over."""
         assert all(peer == one.peer and not one.finished for peer, one in self._running.items())
         self.rebuild.check_invariants()
+        self._state.replica.doubted.check_invariants()

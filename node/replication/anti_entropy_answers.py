@@ -5,7 +5,7 @@ Every question carries all it takes to answer it, and repairing is merging, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from node.errors import CorruptRecordError, ProtocolError
@@ -20,7 +20,7 @@ from node.protocol.messages import (
     RepairKeys,
     RepairKeysReply,
 )
-from node.replication.key_listing import list_keys, readable
+from node.replication.key_listing import KEYS_EXAMINED_MAX, list_keys, list_sparse, readable
 from node.replication.merkle_pair import MerkleLevel, PairTree
 from node.replication.merkle_tree import HASH_BYTES
 
@@ -65,7 +65,8 @@ class AntiEntropyAnswers:
         if level is MerkleLevel.PARTITION:
             # What this node cannot read it repairs as the asker, key by key.
             differing = [one for one in differing if one not in pair.damaged]
-        proven = self._state.replica.unproven.isdisjoint(pair.partitions)
+        replica = self._state.replica
+        proven = replica.unproven.isdisjoint(pair.partitions) and not replica.doubted
         self._state.outbox.send(
             sender, MerkleReply(message.id, MerkleState.READY, tuple(differing), proven)
         )
@@ -74,13 +75,35 @@ class AntiEntropyAnswers:
         """Say which keys differ: those listed, and those of the range the asker does not have."""
         if self._is_stale(message.deadline_ms, now):
             return
-        if message.partition < 0:
+        unlisted: Sequence[int] = ()
+        if message.sparse:
+            differing, unlisted = self._differing_in_sparse(message, self._pair_with(sender))
+            next_key = None
+        elif message.partition < 0:
             differing, next_key = self._differing_of(message.entries), None
         elif message.partition in self._pair_with(sender).partitions:
             differing, next_key = self._differing_in_range(message)
         else:
             raise ProtocolError(f"partition {message.partition} is not shared with {sender}.")
-        self._state.outbox.send(sender, MerkleKeysReply(message.id, tuple(differing), next_key))
+        self._state.outbox.send(
+            sender, MerkleKeysReply(message.id, tuple(differing), next_key, tuple(unlisted))
+        )
+
+    def _differing_in_sparse(
+        self, message: MerkleKeys, pair: PairTree
+    ) -> tuple[list[tuple[bytes, bytes]], list[int]]:
+        if not set(message.sparse).issubset(pair.partitions):
+            raise ProtocolError("a partition that is not shared cannot be compared.")
+        listed, unlisted = list_sparse(self._state.storage, message.sparse, KEYS_EXAMINED_MAX)
+        theirs: dict[int, dict[bytes, bytes]] = {}
+        for key, digest in message.entries:
+            theirs.setdefault(self._state.map.partition_of(key), {})[key] = digest
+        differing = []
+        for partition, entries in listed.items():
+            unseen = theirs.pop(partition, {})
+            differing += [one for one in entries if unseen.pop(one[0], b"") != one[1]]
+            differing += [(key, b"") for key in unseen]
+        return differing, unlisted
 
     def _differing_of(self, entries: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
         state, differing = self._state, []
@@ -122,11 +145,12 @@ class AntiEntropyAnswers:
             state.outbox.send(sender, RepairKeysReply(message.id, MerkleState.REFUSED))
             return
         copies: list[tuple[bytes, bytes, bytes]] = []
-        deferred, changed = [], []
+        deferred, changed, unproven = [], [], []
         size_bytes = 0
         for place, (key, content, recent) in enumerate(message.copies):
             partition = state.map.partition_of(key)
             if state.name not in state.map.owners[partition]:
+                unproven.append(place)
                 continue
             before = readable(state.storage, partition, key)
             record = before
@@ -134,6 +158,8 @@ class AntiEntropyAnswers:
                 record = state.replica.apply(partition, key, content, recent, b"")
                 if before is None or before.digest != record.digest:
                     changed.append(place)
+            if not state.replica.vouches_for(partition, key):
+                unproven.append(place)
             if record is None or record.content == content:
                 continue
             size_bytes += len(record.content)
@@ -144,6 +170,11 @@ class AntiEntropyAnswers:
         state.outbox.send(
             sender,
             RepairKeysReply(
-                message.id, MerkleState.READY, tuple(copies), tuple(deferred), tuple(changed)
+                message.id,
+                MerkleState.READY,
+                tuple(copies),
+                tuple(deferred),
+                tuple(changed),
+                tuple(unproven),
             ),
         )

@@ -2,24 +2,24 @@
 
     ROOT ─ equal ─▶ done: one hash
       └▶ GROUP ─▶ PARTITION ─▶ LEAF ─▶ keys ─┬─ read only ──▶ counted
-                                             ├─ repair ─────▶ exchanged at once, both ways
+           └───────────┴─ few keys ──────▶   ├─ repair ─────▶ exchanged at once, both ways
                                              └─ background ─▶ pause ─▶ asked again ─▶ exchanged
 
 One question is under way at a time. Questions carry everything needed to answer them, so one that
 got lost is simply asked again; after three losses, or when the peer cannot be reached any more, the
 comparison ends as `interrupted` and the next one starts from the root.
 
-The walk is depth first with queues of bounded size, so that comparing with an empty disk costs
-memory for a page of keys, not for all of them. A comparison in the background writes down what
-differs and asks for it again after a pause longer than any write is under way: what differs only
-because a write has reached one side before the other has then become equal.
+What is asked next is decided by the `anti_entropy_walk`. A comparison in the background writes down
+what differs and asks for it again after a pause longer than any write is under way: what differs
+only because a write has reached one side before the other has then become equal.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -37,32 +37,22 @@ from node.protocol.messages import (
 )
 from node.replication.anti_entropy_answers import REPAIR_BYTES_MAX
 from node.replication.anti_entropy_progress import CompareMode, CompareState, Counts, Progress
-from node.replication.key_listing import list_keys, readable
-from node.replication.merkle_pair import GROUP_PARTITIONS, MerkleLevel, PairTree
+from node.replication.anti_entropy_walk import Listed, Walk, drop_left
+from node.replication.key_listing import list_keys, list_sparse, readable
+from node.replication.merkle_pair import MerkleLevel, PairTree
 from node.replication.repair_rate import RepairRate
-from node.ring.key_hash import LEAVES_PER_PARTITION
+from node.ring.key_hash import leaf_of
 
 ATTEMPTS_MAX = 3
 BUILDING_RETRY_S = 0.2
 BUILDING_WAIT_MAX_S = 600.0
-GROUPS_PER_QUERY = 8
-PARTITIONS_PER_QUERY = 8
+SPARSE_KEYS_PER_QUERY = 256
 KEYS_PER_EXCHANGE = 64
 KEYS_PER_RECHECK = 256
 SUSPECTS_MAX = 20_000
 """Differing keys a background comparison writes down; it leaves the rest to the next one."""
 
-ALL_LEAVES = (1 << LEAVES_PER_PARTITION) - 1
-
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class _Listed(NamedTuple):
-    """A part of a partition still to be compared key by key."""
-
-    partition: int
-    leaves: int
-    start: bytes
 
 
 @dataclass(slots=True)
@@ -72,17 +62,6 @@ class _Question:
     message: MerkleQuery | MerkleKeys | RepairKeys
     attempts: int
     """How often it was sent."""
-
-
-@dataclass(slots=True)
-class _Walk:
-    """What is still to be asked, deepest level first."""
-
-    root: bool = True
-    all_groups: bool = False
-    groups: deque[int] = field(default_factory=deque)
-    partitions: deque[int] = field(default_factory=deque)
-    listed: deque[_Listed] = field(default_factory=deque)
 
 
 class Comparison:
@@ -100,8 +79,12 @@ class Comparison:
         recheck_pause_ms: int,
         partition: int | None = None,
         known_damage: frozenset[int] = frozenset(),
+        keys: Sequence[bytes] = (),
     ) -> None:
-        """`partition` limits it to one; `known_damage` was compared key by key before."""
+        """`partition` limits it to one; `known_damage` was compared key by key before.
+
+        `keys` are exchanged whether they differ or not, and nothing else is.
+        """
         self.id = state.next_id()
         self.peer = peer
         self.mode = mode
@@ -124,9 +107,12 @@ class Comparison:
         self._known_damage = known_damage
         self._level = MerkleLevel.ROOT.name.lower()
         self._counts = Counts()
-        self._walk = _Walk()
+        self._walk = Walk(pair, from_root=not keys)
         self._suspects: deque[bytes] = deque()
-        self._transfer: deque[tuple[bytes, bool]] = deque()
+        self._keys_given = bool(keys)
+        self._sent_as_of = 0
+        """Which doubts there were when the copies under way were sent."""
+        self._transfer: deque[tuple[bytes, bool]] = deque((key, False) for key in keys)
         """(key, whether the peer has our copy already) to be exchanged."""
         self._recheck_s: float | None = None
         self._question: _Question | None = None
@@ -161,7 +147,7 @@ class Comparison:
         """Ask what comes next, unless it has to wait."""
         if now.monotonic_s < self._rate.free_s:
             self.wake_s = self._rate.free_s
-        elif not self._pair.ready:
+        elif not self._pair.ready and not self._keys_given:
             self._wait_for_tree(self._node.name, now)
         else:
             if self.state is CompareState.WAITING:
@@ -201,14 +187,13 @@ class Comparison:
             return self._exchange()
         if walk.listed:
             return self._list(walk.listed[0], now)
-        if walk.partitions:
-            return self._query(MerkleLevel.LEAF, walk.partitions, PARTITIONS_PER_QUERY)
-        if walk.groups:
-            return self._query(MerkleLevel.PARTITION, walk.groups, GROUPS_PER_QUERY)
-        if walk.all_groups:
-            return self._query(MerkleLevel.GROUP, deque(), 0)
+        if walk.sparse:
+            return self._list_sparse(now)
         if walk.root:
             return self._begin()
+        query = walk.next_query()
+        if query is not None:
+            return self._query(*query)
         if self._suspects:
             return self._ask_again(now)
         self._finish(self._verdict(), "")
@@ -219,15 +204,14 @@ class Comparison:
         if self.partition is not None:
             self.damage &= {self.partition}
             self._walk.root = False
-            return self._query(MerkleLevel.LEAF, deque([self.partition]), 1)
-        return self._query(MerkleLevel.ROOT, deque(), 0)
+            return self._query(MerkleLevel.LEAF, (self.partition,))
+        return self._query(MerkleLevel.ROOT, ())
 
-    def _query(self, level: MerkleLevel, parents: deque[int], parents_max: int) -> MerkleQuery:
-        asked = tuple(parents)[:parents_max]
+    def _query(self, level: MerkleLevel, parents: tuple[int, ...]) -> MerkleQuery:
         self._level = level.name.lower()
-        return MerkleQuery(self._next_id(), level, asked, self._pair.hashes(level, asked), 0)
+        return MerkleQuery(self._next_id(), level, parents, self._pair.hashes(level, parents), 0)
 
-    def _list(self, part: _Listed, now: Instant) -> MerkleKeys:
+    def _list(self, part: Listed, now: Instant) -> MerkleKeys:
         self._level = "keys"
         entries: tuple[tuple[bytes, bytes], ...] = ()
         stop = None
@@ -240,6 +224,18 @@ class Comparison:
             self._spend(now, keys=listing.examined)
         partition, leaves, start = part
         return MerkleKeys(self._next_id(), partition, leaves, start, stop, entries, 0)
+
+    def _list_sparse(self, now: Instant) -> MerkleKeys:
+        """All keys of as many sparse partitions as one message takes."""
+        self._level = "keys"
+        taken = self._walk.take_sparse()
+        listed, unlisted = list_sparse(self._node.storage, taken, SPARSE_KEYS_PER_QUERY)
+        self._walk.list_whole(unlisted)  # it has grown meanwhile, or is damaged
+        entries = tuple(entry for part in listed.values() for entry in part)
+        self._spend(now, keys=len(entries))
+        if not listed:
+            return self._list(self._walk.listed[0], now)
+        return MerkleKeys(self._next_id(), -1, 0, b"", None, entries, 0, tuple(listed))
 
     def _ask_again(self, now: Instant) -> MerkleKeys | None:
         """Background: whether what differed before the pause differs still."""
@@ -255,6 +251,7 @@ class Comparison:
     def _exchange(self) -> RepairKeys:
         """A batch of our copies, bounded in keys and bytes."""
         self.state, self._level = CompareState.REPAIRING, "exchange"
+        self._sent_as_of = self._node.replica.doubted.latest
         copies: list[tuple[bytes, bytes, bytes]] = []
         size_bytes = 0
         for key, sent in self._transfer:
@@ -287,7 +284,9 @@ class Comparison:
             self._take_query(asked, message)
         elif isinstance(message, MerkleKeysReply) and isinstance(asked, MerkleKeys):
             self._spend(now, keys=len(message.entries))
-            if asked.partition < 0:
+            if asked.sparse:
+                self._take_sparse(asked, message)
+            elif asked.partition < 0:
                 self._take_again(asked, message)
             else:
                 self._take_list(asked, message)
@@ -310,44 +309,36 @@ class Comparison:
         children = self._pair.children(level, asked.parents)
         differing = sorted(set(children).intersection(message.differing))
         if level is MerkleLevel.ROOT:
-            walk.root = False
-            walk.all_groups = bool(differing or self.damage)
+            walk.take_root(goes_on=bool(differing or self.damage))
         elif level is MerkleLevel.GROUP:
-            walk.all_groups = False
-            damaged = {one // GROUP_PARTITIONS for one in self.damage}
-            walk.groups.extend(sorted(damaged.union(differing)))
+            walk.take_groups(differing, self.damage)
         elif level is MerkleLevel.PARTITION:
-            _drop_left(walk.groups, len(asked.parents))
             known = self._known_damage & self._pair.damaged
             found = (set(differing) | self.damage.intersection(children)) - known
-            walk.partitions.extend(sorted(found))
+            walk.take_partitions(len(asked.parents), found)
         elif level is MerkleLevel.LEAF:
-            _drop_left(walk.partitions, len(asked.parents))
+            drop_left(walk.partitions, len(asked.parents))
             for partition in asked.parents:
-                self._note_leaves(partition, differing)
-
-    def _note_leaves(self, partition: int, differing: list[int]) -> None:
-        first = partition * LEAVES_PER_PARTITION
-        leaves = 0
-        for one in differing:
-            if first <= one < first + LEAVES_PER_PARTITION:
-                leaves |= 1 << (one - first)
-        self._counts.leaves += leaves.bit_count()
-        if partition in self.damage:
-            leaves = ALL_LEAVES
-        if leaves:
-            self._walk.listed.append(_Listed(partition, leaves, b""))
+                whole = partition in self.damage
+                self._counts.leaves += walk.take_leaves(partition, differing, whole=whole)
 
     def _take_list(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
-        part = self._walk.listed.popleft()
         # The answer may reach less far than the question, where the peer has many more keys.
         ends = [end for end in (asked.stop, message.next_key) if end is not None]
-        next_key = min(ends, default=None)
-        if next_key is not None and next_key > part.start:
-            self._walk.listed.appendleft(part._replace(start=next_key))
+        self._walk.take_listed(min(ends, default=None))
         for key, theirs in message.entries:
             if self._digest(key) != theirs:
                 self._note_key(key)
+
+    def _take_sparse(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
+        refused = set(message.unlisted).intersection(asked.sparse)
+        self._walk.list_whole(sorted(refused))
+        leaves = set()
+        for key, theirs in message.entries:
+            if self._digest(key) != theirs:
+                leaves.add((self._node.map.partition_of(key), leaf_of(key)))
+                self._note_key(key)
+        self._counts.leaves += len(leaves)
 
     def _note_key(self, key: bytes) -> None:
         if self.mode is CompareMode.BACKGROUND:
@@ -359,7 +350,7 @@ class Comparison:
             self._transfer.append((key, False))
 
     def _take_again(self, asked: MerkleKeys, message: MerkleKeysReply) -> None:
-        _drop_left(self._suspects, len(asked.entries))
+        drop_left(self._suspects, len(asked.entries))
         known = {key for key, _ in asked.entries}
         for key, theirs in message.entries:
             if key in known and self._digest(key) != theirs:
@@ -382,10 +373,22 @@ class Comparison:
                 if node.replica.apply(partition, key, content, recent, b"").digest != before:
                     repaired.add(key)
         self._counts.repaired += len(repaired)
-        _drop_left(self._transfer, len(asked.copies))
+        if self._keys_given:
+            self._counts.keys += len(repaired)
+        self._note_met(asked, message)
+        drop_left(self._transfer, len(asked.copies))
         for key in message.deferred:
             if key in known:
                 self._transfer.appendleft((key, True))
+
+    def _note_met(self, asked: RepairKeys, message: RepairKeysReply) -> None:
+        """Both sides have the merge of what they had of these keys."""
+        doubted = self._node.replica.doubted
+        if doubted:
+            for place, (key, _, _) in enumerate(asked.copies):
+                if key not in message.deferred:
+                    whole = place not in message.unproven
+                    doubted.met(key, self.peer, as_of=self._sent_as_of, whole=whole)
 
     def _record(self, key: bytes) -> tuple[bytes, bytes] | None:
         record = readable(self._node.storage, self._node.map.partition_of(key), key)
@@ -439,8 +442,3 @@ class Comparison:
             reason=self.reason,
             last_success_ms=last_success_ms,
         )._asdict()
-
-
-def _drop_left(queue: deque[Any], count: int) -> None:
-    for _ in range(min(count, len(queue))):
-        queue.popleft()

@@ -91,14 +91,17 @@ class GetCoordinator(RequestCoordinator):
         else:
             if local is not None:
                 known = local.digest
-                if self._partition in state.replica.unproven:
-                    self._add_copy(own, local.content, local.recent, counts=False)
-                else:
+                if state.replica.is_evidence(self._partition, request.key):
                     quorum.add_ack(own)
+                else:
+                    self._add_copy(own, local.content, local.recent, counts=False)
             elif slots.stand_ins and slots.stands_for(own):
                 quorum.add_failure(own)  # a stand-in without the key knows nothing
-            else:
+            elif state.replica.is_evidence(self._partition, request.key):
                 quorum.add_ack(own)
+            else:
+                self._found_disagreement().add_absent(own)
+                quorum.add_failure(own)
         message = ReplicaGet(self.id, request.key, known, self.deadline_ms)
         for node in slots.others:
             state.outbox.send(node, message)
@@ -132,7 +135,7 @@ class GetCoordinator(RequestCoordinator):
         return self._disagreement
 
     def _add_copy(self, node: str, content: bytes, recent: bytes, *, counts: bool) -> None:
-        """What a node holds; the copy of a rebuilding node is merged but is no evidence."""
+        """What a node holds; a copy that may be older than it was is merged but is no evidence."""
         self._found_disagreement().add(node, content, recent)
         if counts:
             self._quorum.add_ack(node)

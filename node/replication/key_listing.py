@@ -2,10 +2,14 @@
 
 Leaves are spread over a partition by hash while storage is sorted by key, so a listing reads the
 partition in order, a bounded number of keys at a time, and keeps those of the leaves asked for.
+
+Where a partition holds few keys, to list them costs less than to send its 64 leaf hashes: then
+whole partitions are listed, many to a message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from node.errors import CorruptRecordError
@@ -45,6 +49,32 @@ def list_keys(
     if next_key is not None and stop is not None and next_key >= stop:
         next_key = None
     return Listing(entries, next_key, len(page.entries))
+
+
+def list_sparse(
+    storage: StorageEngine, partitions: Sequence[int], keys_max: int
+) -> tuple[dict[int, list[tuple[bytes, bytes]]], list[int]]:
+    """All (key, digest) pairs of several partitions, as far as `keys_max` goes.
+
+    Returns them by partition, and the partitions that were too full, or damaged.
+    """
+    listed: dict[int, list[tuple[bytes, bytes]]] = {}
+    unlisted: list[int] = []
+    left = keys_max
+    for partition in partitions:
+        try:
+            page = storage.scan(
+                Position(partition, b""), partition + 1, limit=left + 1, bytes_max=LISTING_BYTES_MAX
+            )
+        except CorruptRecordError:
+            unlisted.append(partition)
+            continue
+        if page.next is not None or len(page.entries) > left:
+            unlisted.append(partition)
+            continue
+        left -= len(page.entries)
+        listed[partition] = [(entry.key, entry.record.digest) for entry in page.entries]
+    return listed, unlisted
 
 
 def readable(storage: StorageEngine, partition: int, key: bytes) -> Record | None:

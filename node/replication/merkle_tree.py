@@ -27,6 +27,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import deque
+from collections.abc import Iterable
 
 import mmh3
 
@@ -95,10 +96,16 @@ class MerkleTree:
         """Partitions whose records cannot all be read."""
         self.drifted: list[int] = []
         """Partitions that a rebuild found to differ from what their leaves said; for events."""
+        self.reads_begun = 0
+        """Times that reading everything was begun, for rebuilds of all partitions."""
+        self.last_read = 0
+        """The number of the last of them that was ended."""
         self._leaves: dict[int, PartitionLeaves] = {}
         self._built = bytearray(partitions)
         self._unbuilt = partitions
         self._queue: deque[tuple[int, int]] = deque()
+        self._reads_all = False
+        """The range being read is everything."""
         self._cursor: Position | None = None
         """Where the build goes on; everything before it, within the range, was read."""
         self._stop = 0
@@ -147,6 +154,8 @@ class MerkleTree:
             if not self._queue:
                 return
             first, self._stop = self._queue.popleft()
+            self._reads_all = (first, self._stop) == (0, self.partitions)
+            self.reads_begun += self._reads_all
             self._begin_at(Position(first, b""))
         assert self._cursor is not None
         page = self._read(storage, self._cursor, keys_max)
@@ -195,8 +204,13 @@ class MerkleTree:
 
     def _finish_range(self) -> None:
         self._advance_to(self._stop)
+        self._end_range()
+
+    def _end_range(self) -> None:
         self._cursor = None
         self._draft_partition = -1
+        if self._reads_all:
+            self.last_read = self.reads_begun
 
     def _give_up_partition(self) -> None:
         """The partition at the cursor cannot be read: it is damaged, go on after it."""
@@ -204,8 +218,7 @@ class MerkleTree:
         self._forget(partition)
         self.damaged.add(partition)
         if partition + 1 == self._stop:
-            self._cursor = None
-            self._draft_partition = -1
+            self._end_range()
         else:
             self._begin_at(Position(partition + 1, b""))
 
@@ -239,6 +252,12 @@ class MerkleTree:
             return True
         return all(self._built[one] or one in self.damaged for one in partitions)
 
+    def unbuilt(self) -> frozenset[int]:
+        """Partitions that are damaged, or of which it is not known whether they are."""
+        if not self._unbuilt:
+            return frozenset()
+        return frozenset(one for one in range(self.partitions) if not self._built[one])
+
     def partition_hash(self, partition: int) -> bytes:
         """Hash of the partition's leaves, 16 bytes; equal to no other while it is damaged."""
         if partition in self.damaged:
@@ -259,6 +278,11 @@ class MerkleTree:
         """Bytes of keys and contents in these partitions: what a full copy would have to move."""
         leaves = self._leaves
         return sum(leaves[one].content_bytes for one in partitions if one in leaves)
+
+    def keys_in(self, partitions: Iterable[int]) -> int:
+        """Keys in these partitions, as far as they were built."""
+        leaves = self._leaves
+        return sum(leaves[one].keys for one in partitions if one in leaves)
 
     def key_count(self) -> int:
         """Keys in all partitions built so far."""

@@ -156,7 +156,9 @@ class PutCoordinator(RequestCoordinator):
         """Whether the local copy is worth building on without asking anybody first."""
         state, request = self.state, self._request
         replica = state.replica
-        if len(self._slots.by_node) < state.quorum.r or self._partition in replica.unproven:
+        if len(self._slots.by_node) < state.quorum.r:
+            return False
+        if not replica.is_evidence(self._partition, request.key):
             return False
         try:
             local = replica.read(self._partition, request.key)
@@ -181,7 +183,7 @@ class PutCoordinator(RequestCoordinator):
             reads.quorum.add_failure(state.name)
         else:
             stands_in = local is None and self._slots.stands_for(state.name)
-            if stands_in or self._partition in state.replica.unproven:
+            if stands_in or not state.replica.is_evidence(self._partition, request.key):
                 reads.quorum.add_failure(state.name)
             else:
                 reads.add_same(state.name)

@@ -35,6 +35,7 @@ from node.errors import CorruptRecordError, OverloadedError, RebuildingError
 from node.identity import NodeIdentity
 from node.outbox import Outbox
 from node.ports import Record, StorageEngine
+from node.replication.doubted_copies import DoubtedCopies
 from node.replication.merkle_tree import MerkleTree
 
 
@@ -67,6 +68,8 @@ class Replica:
         """Told of every change of a copy, in the turn that makes it."""
         self.unproven: set[int] = set()
         """Owned partitions whose missing keys prove nothing (`node.replication.rebuild`)."""
+        self.doubted = DoubtedCopies(storage)
+        """Keys whose copy replaced a damaged one and proves nothing yet."""
         self._identity = identity
         self._limits = limits
         self._timing = timing
@@ -88,6 +91,23 @@ class Replica:
         if record is None and partition in self.unproven:
             raise RebuildingError("this node has not got back all of what it once held.")
         return record
+
+    def is_evidence(self, partition: int, key: bytes) -> bool:
+        """Whether the copy, if there is one, tells all that this node ever acknowledged."""
+        if self.unproven and partition in self.unproven:
+            return False
+        doubted = self.doubted
+        return not (doubted.whole and key in doubted.whole) and not doubted.overflowed
+
+    def vouches_for(self, partition: int, key: bytes) -> bool:
+        """Whether what this owner holds of a key, nothing included, is evidence."""
+        if not self.is_evidence(partition, key):
+            return False
+        try:
+            self.storage.get(partition, key)
+        except CorruptRecordError:
+            return False
+        return True
 
     def apply(
         self, partition: int, key: bytes, content: bytes, recent: bytes, base: bytes
@@ -273,16 +293,22 @@ class Replica:
         if record is not None and record.my_actor == self._identity.actor:
             self._identity.raise_actor_epoch(self.storage)
         self.conflicted.discard(key)
+        if key in self.doubted:
+            self.doubted.settle([key])
         self.storage.drop(partition, key)
         self.merkle.on_change(partition, key, record, None)
 
     def _read_or_lose(self, partition: int, key: bytes) -> Record | None:
-        """The copy; a damaged one is given up, under a new epoch, since its counters are gone."""
+        """The copy; a damaged one is given up, under a new epoch, since its counters are gone.
+
+        What takes its place is doubted, since it may be older.
+        """
         try:
             return self.storage.get(partition, key)
         except CorruptRecordError as error:
             self._identity.raise_actor_epoch(self.storage)
             self.merkle.on_lost(partition)
+            self.doubted.add(key)
             self._outbox.record(
                 "copy_lost",
                 key=key.decode("utf-8", "replace"),

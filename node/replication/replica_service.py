@@ -52,7 +52,9 @@ class ReplicaService:
 
     def _is_stale(self, deadline_ms: int, now: Instant) -> bool:
         """Whether nobody waits any more: a resumed node finds queues full of such requests."""
-        return deadline_ms + self._state.timing.clock_skew_ms < now.wall_ms
+        is_stale = deadline_ms + self._state.timing.clock_skew_ms < now.wall_ms
+        self._state.stale_requests += is_stale
+        return is_stale
 
     def on_replica_put(self, sender: str, message: ReplicaPut, now: Instant) -> None:
         """Merge, and acknowledge once this turn is durable."""
@@ -92,7 +94,7 @@ class ReplicaService:
             replica.apply(partition, key, message.content, message.recent, message.base)
             outbox.send(sender, ReplicaPutReport(message.id, ReplicaState.NO_EVIDENCE))
             return
-        testimony = self._testimony(partition, record, message.base)
+        testimony = self._testimony(partition, key, record, message.base)
         replica.merge_into(record, partition, key, message.content, message.recent, message.base)
         if testimony is None:
             outbox.send_put_ack(sender, message.id)
@@ -144,7 +146,7 @@ class ReplicaService:
         if record is None:
             reply = ReplicaGetReply(message.id, self._absence(partition))
         else:
-            testimony = self._testimony(partition, record, message.known)
+            testimony = self._testimony(partition, message.key, record, message.known)
             if testimony is None:
                 state.outbox.send_same(sender, message.id)
                 return
@@ -152,14 +154,14 @@ class ReplicaService:
         state.outbox.send(sender, reply)
 
     def _testimony(
-        self, partition: int, record: Record | None, expected: bytes
+        self, partition: int, key: bytes, record: Record | None, expected: bytes
     ) -> tuple[ReplicaState, bytes, bytes] | None:
         """What this node can say of its copy: None if it is, on evidence, the one expected (by
         digest; b"" for none), else (state, content, recent requests)."""
         if record is None:
             state = self._absence(partition)
             return None if state is _ABSENT and not expected else (state, b"", b"")
-        if partition in self._state.replica.unproven:
+        if not self._state.replica.is_evidence(partition, key):
             return ReplicaState.UNPROVEN, record.content, record.recent
         if record.digest == expected:
             return None

@@ -42,7 +42,7 @@ def scan_replica(
     Examines a bounded number of keys, so a page may be empty and yet not the end. Raises
     `CorruptRecordError`.
     """
-    if state.replica.unproven:
+    if state.replica.unproven or state.replica.doubted:
         raise RebuildingError("this node has not got back all of what it once held.")
     found: list[Entry] = []
     examined = total_bytes = 0

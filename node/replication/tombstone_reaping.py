@@ -258,7 +258,9 @@ class TombstoneReaping:
     def _is_clear(self, tombstone: Tombstone) -> bool:
         """A primary: just this copy and nothing else; anybody else: nothing at all."""
         state, key = self._state, tombstone.key
-        if state.replica.unproven or state.handoff.holds_anything_for(key):
+        if state.replica.unproven or key in state.replica.doubted:
+            return False
+        if state.handoff.holds_anything_for(key):
             return False
         try:
             record = state.storage.get(state.map.partition_of(key), key)

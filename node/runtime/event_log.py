@@ -1,10 +1,14 @@
 """Structured events: one JSON line each, in a file and on the event socket.
 
-    {"at": 1763878461123, "node": "n1", "generation": 4, "seq": 17, "kind": "hint_stored", ...}
+    {"at": 1763878461123, "node": "n1", "generation": 4, "seq": 17, "kind": "hint_stored",
+     "clock": {"n1": 17, "n3": 9}, ...}
 
 `at` is in wall-clock milliseconds. `seq` counts from 1 in each generation of the node, so
 (generation, seq) orders a node's events whatever its clock did, and a gap shows what a slow
-subscriber missed. The core decides what is worth telling and when (`Outbox.record`); the events of
+subscriber missed. `clock` tells across nodes which event could have led to which
+(`node.causality.trace_clock`).
+
+The core decides what is worth telling and when (`Outbox.record`); the events of
 a turn are written after its commit, so nothing is told that did not happen.
 
 The file is for looking back, the PUB socket (topic = kind) for watching live. Neither may hurt the
@@ -80,6 +84,7 @@ class EventLog:
             "generation": self._generation,
             "seq": self.sequence,
             "kind": event.kind,
+            "clock": event.clock,
         }
         # Twice: it stands first in the line, and no field can take its place.
         return self._encode({**envelope, **event.fields, **envelope})

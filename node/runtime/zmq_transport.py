@@ -91,6 +91,8 @@ class ZmqTransport:
         self._poller = zmq.Poller()
         self._ready: set[object] = set()
         self._links: dict[str, PeerLink] = {}
+        self._trace = b""
+        """The trace clock as of this turn, for its frames."""
         try:
             # First of all: without it libzmq would let in any key.
             self._authenticator = Authenticator(self._context, keys_dir, clock)
@@ -271,6 +273,7 @@ class ZmqTransport:
 
     def send(self, outbox: Outbox, ring_epoch: int) -> None:
         """Hand every message of a turn to its socket. Whoever calls has committed before."""
+        self._trace = outbox.trace.encoded()
         for peer, messages in outbox.to_peers.items():
             self._send_to_peer(peer, messages, ring_epoch)
         for client, replies in outbox.to_clients.items():
@@ -292,7 +295,7 @@ class ZmqTransport:
         self, messages: list[PeerMessage], ring_epoch: int
     ) -> Iterable[tuple[list[PeerMessage], bytes]]:
         def encode(part: list[PeerMessage]) -> bytes:
-            return encode_peer_frame(PeerFrame(self.name, ring_epoch, part))
+            return encode_peer_frame(PeerFrame(self.name, ring_epoch, part, self._trace))
 
         return self._frames(messages, encode, self.peer_traffic)
 

@@ -25,11 +25,13 @@ which of them need not be opened; else not found. `scan` merges all of them.
                    loop's thread
     sstables/      NNNNNNNN.sqlite, immutable, made and removed by the background thread
     lock           held while a process uses the directory
+    disk.mark      tells the directory from a copy of it (`disk_mark`)
 
 **Damage** is never mistaken for absence: every log batch, block, record, filter and manifest entry
 carries a checksum, a missing block is noticed by the one before it (`block`), and a damaged table
 goes to quarantine: it stays listed, is reported in `stats`, and reads that would need it raise
-`CorruptRecordError`, until its owner gives it up to rebuild its keys (`lost_table`).
+`CorruptRecordError`, until its owner gives it up to rebuild its keys (`lost_table`); what can still
+be read of it is kept (`salvage`).
 
 **What it costs**, per record of 250 bytes, on one core: 2.6 µs to flush (8 with a row per record);
 0.7 µs for a get from the answer cache, 9 µs from a table, 1 µs for a key that is nowhere. A store

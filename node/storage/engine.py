@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from node.config import StorageConfig
@@ -312,13 +312,13 @@ class SqliteStorageEngine:
         self._plan_space_check()
         return self._housekeeping.run_slice()
 
-    def forget_quarantined(self) -> None:
-        """Give up all damaged tables, once this turn is committed; see `lost_table`.
+    def forget_quarantined(self, partitions: Collection[int]) -> None:
+        """Give up what is damaged in these partitions, once this turn is committed (`lost_table`).
 
-        Their keys are then missing here. Done in the background: `stats().corrupt_sstables` says
-        when. After a crash before that, they are in quarantine still.
+        Those keys are then missing here. Done in the background: `stats().corrupt_sstables` says
+        when. After a crash before that, or if more is damaged, it is in quarantine still.
         """
-        self._housekeeping.forget_quarantined()
+        self._housekeeping.forget_quarantined(partitions)
 
     def freeze_memtable(self) -> None:
         """Send everything committed so far on its way into an SSTable. Not within a turn."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from pathlib import Path
 
 from node.config import StorageConfig
@@ -104,9 +104,9 @@ class Housekeeping:
         self.on_step(CrashPoint.MEMTABLE_FROZEN)
         self._consider_flush()
 
-    def forget_quarantined(self) -> None:
-        """Give up every table that is in quarantine now; see `lost_table`."""
-        self._lost.forget_all()
+    def forget_quarantined(self, partitions: Collection[int]) -> None:
+        """Give up what is damaged in every table in quarantine now; see `lost_table`."""
+        self._lost.forget_all(partitions)
 
     def error(self) -> str:
         """Why housekeeping is failing at the moment, "" if it is not."""
@@ -291,7 +291,8 @@ class Housekeeping:
         table = self.tables.by_id(table_id)
         if table is None:
             return
-        table.damage = table.damage or damage
+        if not table.damage:
+            table.condemn(damage)
         if self._compaction is not None and table.description in self._compaction[0].tables:
             self._compaction[1].cancelled = True
             self._end_compaction()

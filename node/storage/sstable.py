@@ -87,6 +87,16 @@ class SSTable:
         self._low = b"" if low is None else place_of(*low)
         self._high = b"" if high is None else place_of(*high)
         self._connection: sqlite3.Connection | None = None
+        self._reads_anew = False
+
+    def condemn(self, reason: str) -> None:
+        """It is damaged: quarantine.
+
+        From now on it is read as it lies on the disk. What SQLite remembers of it may be sound
+        where the disk no longer is, and would hide what has to be given up.
+        """
+        self.damage = self.damage or reason
+        self._reads_anew = True
 
     def open(self) -> None:
         """Open the file; a missing one, or one of the wrong size, puts the table in quarantine."""
@@ -152,6 +162,10 @@ class SSTable:
             self._corrupt("rows at its end are missing")
 
     def _connected(self) -> sqlite3.Connection:
+        if self._reads_anew:
+            self._reads_anew = False
+            self.close()
+            self.open()
         if self._connection is None:
             self._corrupt(self.damage or "it is closed")
         return self._connection
@@ -183,7 +197,8 @@ class SSTable:
         return payloads
 
     def _corrupt(self, reason: str, cause: Exception | None = None) -> NoReturn:
-        self.damage = self.damage or reason
+        if not self.damage:
+            self.condemn(reason)
         raise CorruptRecordError(
             f"SSTable {self.description.file_name} is damaged: {reason}.",
             hint="other replicas still answer; repair or rebuild this node from them.",

@@ -222,7 +222,9 @@ def test_a_reserve_that_the_disk_does_not_have_refuses_writes_definitely() -> No
         assert "refuses writes" in cluster.status().node("n1").reason
 
 
-def test_damaged_sstables_are_reported_and_never_answer_wrongly() -> None:
+def test_damaged_sstables_never_answer_wrongly_and_are_healed_by_themselves(
+    eventually: Eventually,
+) -> None:
     config = ClusterConfig(
         nodes=tuple(NodeSpec(name) for name in ("n1", "n2", "n3")),
         quorum=QuorumConfig(3, 2, 2),
@@ -243,14 +245,45 @@ def test_damaged_sstables_are_reported_and_never_answer_wrongly() -> None:
         cluster.start("n1")
         for key, value in expected.items():
             assert client.get(key, via="n1").value == value.encode()
-        status = cluster.status().node("n1")
-        assert (status.state, "damaged" in status.reason) == ("up", True)
-        assert status.snapshot is not None
-        assert len(status.snapshot["storage"]["corrupt_sstables"]) >= 3
+
+        def is_healed() -> bool:
+            snapshot = client.status("n1")
+            return snapshot["state"] == "ok" and not snapshot["rebuilding"]
+
+        eventually(is_healed)
+        told = [event["kind"] for event in events_of(cluster, "n1")]
+        assert told.index("table_quarantined") < told.index("table_given_up")
+        assert told.index("table_replaced") < told.index("rebuild_finished")
+        for name in ("n2", "n3"):
+            cluster.kill(name)
+        for key, value in expected.items():
+            assert client.get(key, via="n1", r=1).value == value.encode(), "from its own disk"
+
+
+def test_damage_stays_in_quarantine_while_there_is_nobody_to_rebuild_from(
+    eventually: Eventually,
+) -> None:
+    with Cluster(config=small(memtable_bytes=32 * 1024, compaction_fanout=100)) as cluster:
+        client = cluster.client()
+        with client.batch(64) as batch:
+            for number in range(1000):
+                batch.put(f"k{number}", "v" * 40)
+        cluster.stop("n1")
+        flip_bits(tables_of(cluster, "n1")[0])
+        cluster.start("n1")
+        eventually(lambda: client.status("n1")["quarantine_kept"])
+        node = cluster.status().node("n1")
+        assert (node.state, "damaged" in node.reason) == ("up", True)
+        assert "no other owners" in node.reason
 
 
 def tables_of(cluster: Cluster, node: str) -> list[Path]:
     return sorted((cluster.directory.node(node) / "sstables").iterdir())
+
+
+def events_of(cluster: Cluster, node: str) -> list[dict[str, object]]:
+    lines = (cluster.directory.node(node) / "events.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def flip_bits(path: Path) -> None:

@@ -5,6 +5,9 @@ The tests share a cluster and leave it healed, with every node up.
 
 from __future__ import annotations
 
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +22,7 @@ from node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, Tim
 from node.errors import IndeterminateError, InvalidRequestError, UnavailableError
 from node.protocol.link_fault import FAULTS_FILE_NAME
 from tests.cli.cli_run import Command, Outcome
+from tests.soak.writers import Writer, lost_writes
 
 Eventually = Callable[[Callable[[], object]], None]
 MINORITY, MAJORITY = ("n1", "n2"), ("n3", "n4", "n5")
@@ -210,6 +214,33 @@ def test_nodes_that_are_down_or_paused_are_given_the_fault_and_healed_all_the_sa
     cluster.resume("n5")
     eventually(lambda: transport(cluster, "n5", "faults") == [])
     assert transport(cluster, "n4", "faults") == []
+
+
+def test_a_node_paused_under_load_comes_back_accusing_nobody_and_does_nothing_stale(
+    cluster: Cluster, client: Client
+) -> None:
+    """Three seconds here are as long for the nodes as twenty at the default settings."""
+    stop = threading.Event()
+    writers = [Writer(cluster, 100 + index, stop) for index in range(2)]
+    for writer in writers:
+        writer.start()
+    stop.wait(0.5)
+    cluster.pause("n3")
+    stop.wait(3)
+    resumed_ms = int(time.time() * 1000)
+    cluster.resume("n3")
+    cluster.wait("ready")
+    stop.wait(1)
+    stop.set()
+    for writer in writers:
+        writer.join()
+    lines = (cluster.directory.node("n3") / "events.jsonl").read_text().splitlines()
+    told = [event for event in map(json.loads, lines) if event["at"] >= resumed_ms]
+    assert [event for event in told if event["kind"] in ("member_suspected", "member_down")] == []
+    assert client.status("n3")["stale_requests"] > 0, "it found a queue"
+    cluster.wait("converged")
+    assert sum(len(writer.acknowledged) for writer in writers) > 100
+    assert lost_writes(cluster, writers) == []
 
 
 def test_healing_lifts_what_kvctl_has_forgotten_and_ids_are_not_given_out_twice(

@@ -314,7 +314,7 @@ def test_what_is_damaged_can_be_given_up_and_is_then_missing(disk: Disk) -> None
         disk.engine.get(1, b"a")
     assert disk.engine.stats().corrupt_sstables
     disk.engine.set_metadata("rebuilding", b"yes")
-    disk.engine.forget_quarantined()
+    disk.engine.forget_quarantined(range(PARTITIONS))
     disk.engine.commit()
     disk.settle()
     assert not disk.engine.stats().corrupt_sstables
@@ -337,7 +337,7 @@ def test_giving_up_what_is_damaged_is_part_of_the_turn(disk: Disk) -> None:
     with pytest.raises(CorruptRecordError):
         disk.engine.get(1, b"a")
     disk.engine.set_metadata("rebuilding", b"yes")
-    disk.engine.forget_quarantined()
+    disk.engine.forget_quarantined(range(PARTITIONS))
     disk.crash()
     disk.settle()
     with pytest.raises(CorruptRecordError):

@@ -181,6 +181,41 @@ def test_one_differing_key_costs_nearly_the_same_among_a_thousand_and_twenty_tho
     assert row["full_copy_bytes"] > 1_000_000
 
 
+@pytest.mark.parametrize("empty", ["n1", "n2"])
+@pytest.mark.parametrize("count", [0, 30, 1_000, 5_000])
+def test_rebuilding_an_empty_disk_costs_little_more_than_what_has_to_be_moved(empty, count):
+    """1,024 partitions: whoever asks, hashes of nothing, and of nearly nothing, are not sent."""
+    cluster = VirtualCluster(3, partitions=1024, repair=BY_COMMAND_ONLY)
+    full = "n1" if empty == "n2" else "n2"
+    for number in range(count):
+        store(cluster, full, b"key%06d" % number, version(b"v" * 100))
+    row = repair(cluster, "n1", "n2")
+    assert row["keys_repaired"] == count
+    copy_bytes = count * (len(b"key000000") + len(encode_object(version(b"v" * 100))))
+    assert row["bytes"] < 1.6 * copy_bytes + 3_000, (row["bytes"], copy_bytes)
+    assert compare(cluster, "n1", "n2")["state"] == "equal"
+
+
+def test_two_small_rings_that_differ_everywhere_are_merged_for_little_more_than_their_content():
+    cluster = VirtualCluster(3, partitions=1024, repair=BY_COMMAND_ONLY)
+    for number in range(1_000):
+        store(cluster, "n1", b"left%06d" % number, version(b"v" * 100))
+        store(cluster, "n2", b"right%05d" % number, version(b"v" * 100))
+    row = repair(cluster, "n1", "n2")
+    assert row["keys_repaired"] == 2_000
+    copy_bytes = 2_000 * (10 + len(encode_object(version(b"v" * 100))))
+    assert row["bytes"] < 1.6 * copy_bytes, (row["bytes"], copy_bytes)
+    assert compare(cluster, "n1", "n2")["state"] == "equal"
+
+
+def test_a_sparse_partition_that_the_other_has_much_in_is_compared_on_its_own():
+    cluster = VirtualCluster(3, partitions=16, repair=BY_COMMAND_ONLY)
+    for number in range(12_000):
+        store(cluster, "n2", b"key%06d" % number, version(b"v"))
+    assert repair(cluster, "n1", "n2")["keys_repaired"] == 12_000
+    assert compare(cluster, "n1", "n2")["state"] == "equal"
+
+
 def test_repair_moves_both_ways_at_once_and_keeps_siblings():
     cluster = VirtualCluster(3, repair=BY_COMMAND_ONLY)
     store(cluster, "n1", b"only1", version(b"a"))

@@ -115,6 +115,27 @@ def test_a_copy_on_a_restored_disk_mints_under_a_new_actor():
     assert len({dot.actor for dot in dots}) == 2
 
 
+def test_a_backup_of_the_present_generation_repeats_no_dot_and_counts_in_no_read():
+    cluster = VirtualCluster(3)
+    cluster.put("n1", "k", "old", w=3)
+    image = cluster.hosts["n1"].storage.image()
+    cluster.isolate(["n3"])
+    cluster.run_for(6)
+    cluster.put("n1", "k", "lost with the disk")  # n2 has it as well
+    cluster.kill("n1")
+    cluster.restore("n1", image)
+    cluster.heal()
+    cluster.isolate(["n2"])
+    cluster.start("n1")
+    cluster.run_for(8)
+    assert isinstance(cluster.get("n3", "k"), Failed), "n1 has forgotten what it acknowledged"
+    cluster.put("n1", "k", "new", w=1, kind=PutKind.BLIND)
+    cluster.heal()
+    assert cluster.run_until(lambda: not cluster.node("n1").state.replica.unproven, 60)
+    done = cluster.get("n3", "k", r=3)
+    assert isinstance(done, GetDone) and siblings(done.content) == ["lost with the disk", "new"]
+
+
 def test_every_peer_is_compared_with_in_the_background_also_the_last_of_many():
     repair = RepairConfig(compare_interval_ms=1000)
     cluster = VirtualCluster(7, repair=repair)

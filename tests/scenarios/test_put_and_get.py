@@ -365,6 +365,7 @@ def test_a_put_over_a_damaged_copy_uses_a_new_actor():
     assert isinstance(cluster.put("n1", "k", "w"), PutDone)
     stored = decode_object(cluster.copies("k")["n1"])
     assert [s.actor for s in stored.siblings] == ["n1#2"]
+    assert cluster.run_until(lambda: not cluster.node("n1").state.replica.doubted, 1)
     assert values(cluster.get("n2", "k", r=3)) == ["w"]
 
 

@@ -222,7 +222,7 @@ def test_an_order_never_drops_anything_but_an_old_tombstone():
     order = ReapOrder(1, tuple(keys), cluster.now.wall_ms + 1000)
     answers = []
     cluster.tap = lambda _, __, message: answers.append(message) or True
-    cluster.network.send("n1", "n2", cluster.node("n1").ring_epoch, [order])
+    cluster.network.send("n1", "n2", cluster.node("n1").ring_epoch, [order], b"")
     cluster.run_for(1)
     assert [one.dropped for one in answers if isinstance(one, ReapDone)] == [(False, False)]
     assert None not in cluster.copies("alive").values()

@@ -21,12 +21,14 @@ from node.causality.siblings import (
     merge_objects,
     replace_version,
 )
-from node.identity import NodeIdentity
+from node.causality.trace_clock import TraceClock
+from node.identity import NodeIdentity, open_identity
 from node.node import Node
-from node.ports import Record
+from node.ports import Record, StorageEngine
 from node.protocol.messages import PutKind, ReplicaState
 from node.replication import replica, request_checks
 from node.replication.coordination import Coordination
+from node.replication.doubted_copies import DoubtedCopies
 from node.replication.get_coordinator import GetCoordinator
 from node.replication.hinted_handoff import HintedHandoff
 from node.replication.put_coordinator import PutCoordinator
@@ -34,6 +36,7 @@ from node.replication.quorum import Outcome, Quorum
 from node.replication.read_round import ReadRound
 from node.replication.replica import Minted, Replica
 from node.replication.replica_service import ReplicaService
+from tests import virtual_hosts
 from tests.virtual_hosts import DeathStep, Host, VirtualHosts
 
 Variant = Callable[[pytest.MonkeyPatch], None]
@@ -250,6 +253,25 @@ def overwrite_trusts_its_own_copy(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReadRound, "goes_beyond", lambda self, stored: False)
 
 
+def what_replaced_a_damaged_copy_counts(patch: pytest.MonkeyPatch) -> None:
+    """A copy that was put back from one replica is trusted as if it had never been damaged."""
+    patch.setattr(DoubtedCopies, "add", lambda self, key: None)
+
+
+def restored_backup_is_taken_for_a_crash(patch: pytest.MonkeyPatch) -> None:
+    """A copy of a directory is used as if it had been there all along."""
+
+    def open_regardless(storage: StorageEngine, **options: Any) -> NodeIdentity:
+        return open_identity(storage, **{**options, "disk_is_copy": False})
+
+    patch.setattr(virtual_hosts, "open_identity", open_regardless)
+
+
+def trace_clocks_are_not_merged(patch: pytest.MonkeyPatch) -> None:
+    """Every node counts its own events and never looks at the clocks that frames carry."""
+    patch.setattr(TraceClock, "merge", lambda self, sender, encoded: None)
+
+
 ALL: tuple[Variant, ...] = (
     actor_without_epoch,
     copies_of_an_old_disk_keep_their_actor,
@@ -270,4 +292,7 @@ ALL: tuple[Variant, ...] = (
     replacement_without_a_mark,
     replacement_supersedes_for_good,
     overwrite_trusts_its_own_copy,
+    what_replaced_a_damaged_copy_counts,
+    restored_backup_is_taken_for_a_crash,
+    trace_clocks_are_not_merged,
 )

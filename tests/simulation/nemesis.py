@@ -286,10 +286,9 @@ class Nemesis:
         self._watch.on_destroyed(name, None)
 
     def _restore(self) -> None:
-        """The first time a backup is taken; it is put back once the node has had another start.
+        """The first time a backup is taken; then it is put back, perhaps more than once.
 
-        Before that nothing tells the backup from what a crash leaves behind: to know a disk for an
-        old one, somebody has to remember a higher generation.
+        The node may have had another start in between or not.
         """
         name = self._rng.choice(self._options.expendable)
         host = self._cluster.hosts[name]
@@ -298,9 +297,8 @@ class Nemesis:
             self._images[name] = host.storage.image()
             self._tell(f"back up {name}")
             return
-        if int(image.metadata.get("generation", b"0")) >= host.known_generation:
-            return
-        del self._images[name]
+        if self._rng.random() < 0.7:
+            del self._images[name]
         self._take_down(name)
         self._tell(f"restore {name}")
         self._cluster.restore(name, image)

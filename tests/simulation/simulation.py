@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from itertools import count
 
 from node.causality.siblings import decode_object
+from node.node import Node
 from node.outbox import Event
 from node.protocol.messages import (
     ClientGet,
     ClientPut,
     ClientReply,
+    PeerFrame,
     PeerMessage,
     PutDone,
 )
@@ -33,8 +35,9 @@ from tests.simulation.ladder import Ladder, describe_content, describe_reply, de
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.options import Options, draw_options
 from tests.simulation.oracle import DiskOracle, Oracle
+from tests.simulation.trace_oracle import TraceOracle
 from tests.simulation.violation import Violation
-from tests.virtual_hosts import VirtualHosts
+from tests.virtual_hosts import Host, Queue, VirtualHosts
 
 SAFETY_S_MAX = 30.0
 CONVERGENCE_S_MAX = 60.0
@@ -74,6 +77,7 @@ class Simulation(VirtualHosts):
             link_notice_s=0.0005,
         )
         self.network.usual = options.links
+        self.traces = TraceOracle()
         self.network.witness = self._on_message
         self.oracle = Oracle(
             self._owners_of,
@@ -183,6 +187,10 @@ class Simulation(VirtualHosts):
                 return b"", f"{name} cannot reach {sorted(missed)}"
             if host.node.state.replica.unproven:
                 return b"", f"{name} is rebuilding"
+            if host.node.state.replica.doubted:
+                return b"", f"{name} doubts some of its copies"
+            if host.storage.stats().corrupt_sstables and self.config.quorum.n > 1:
+                return b"", f"{name} keeps damaged records"
             waiting = host.storage.hints.committed()
             if waiting:
                 target, key = min(waiting)
@@ -220,6 +228,7 @@ class Simulation(VirtualHosts):
 
     def start(self, name: str) -> None:
         self.oracle.disks[name].on_start()
+        self.traces.on_start(name)
         super().start(name)
 
     def wipe(self, name: str) -> None:
@@ -238,9 +247,26 @@ class Simulation(VirtualHosts):
 
     def on_death(self, name: str, why: str) -> None:
         self._note(name, why)
+        self.traces.on_turn_ended(name)
         for client in self.clients:
             client.on_broken(name)
         self.nemesis.on_death(name)
+
+    def _arrive(self, receiver: str, frame: PeerFrame) -> None:
+        host = self.hosts[receiver]
+
+        def handle(node: Node) -> None:
+            self.traces.judge(receiver, node.outbox.events)
+            self.traces.on_frame(receiver, frame)
+            node.on_peer_frame(frame, self.now_of(host))
+
+        self._enqueue(receiver, Queue.FRAMES, handle)
+
+    def _flush(self, host: Host, node: Node, told_max: int | None = None) -> None:
+        self.traces.judge(host.name, node.outbox.events)
+        self.traces.on_send(host.name, node.outbox.trace.encoded())
+        super()._flush(host, node, told_max)
+        self.traces.on_turn_ended(host.name)
 
     def on_event(self, name: str, event: Event) -> None:
         if self.ladder is not None and event.kind in _EVENTS_SHOWN:

@@ -53,6 +53,23 @@ def bit_flips(options: Options) -> Options:
     )
 
 
+def damage_amid_cuts(options: Options) -> Options:
+    """One record of one disk is damaged again and again, while links are cut."""
+    return three_nodes(
+        options,
+        expendable=("n1",),
+        faults={Fault.BIT_FLIP: 3, Fault.PARTITION: 2, Fault.CUT: 1},
+        fault_interval_s=0.1,
+        latency_s=(0.0005, 0.002),
+        keys=1,
+        clients=3,
+        think_s=0.02,
+        timeout_s=0.6,
+        actions={Action.GET: 2, Action.OVERWRITE: 1, Action.BLIND: 2},
+        actions_max=200,
+    )
+
+
 def restored_backups(options: Options) -> Options:
     """One disk is put back to an older state, and its copies coordinate again."""
     return three_nodes(
@@ -183,6 +200,9 @@ CASES = [
     Case(variants.replacement_without_a_mark, {1, 4, 8}, 40, 0, racing_overwrites),
     Case(variants.replacement_supersedes_for_good, {0, 1, 4}, 40, 0, racing_overwrites),
     Case(variants.overwrite_trusts_its_own_copy, {6, 8}, 40, 0, racing_overwrites),
+    Case(variants.what_replaced_a_damaged_copy_counts, {10}, 40, 0, damage_amid_cuts),
+    Case(variants.restored_backup_is_taken_for_a_crash, {1, 2, 10}, 20, 0, restored_backups),
+    Case(variants.trace_clocks_are_not_merged, {22}, 5),
 ]
 
 

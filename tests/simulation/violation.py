@@ -21,6 +21,7 @@ PROMISES: Final = {
     19: "what is acknowledged is durable on W nodes",
     20: "one request id, one visible value",
     21: "what was refused as unavailable is never read",
+    22: "an event's trace clock tells of all that came before it",
 }
 
 

@@ -14,54 +14,7 @@ import threading
 import time
 
 import kvctl
-from node.errors import IndeterminateError, StoreError
-
-KEYS_PER_WRITER = 2000
-
-
-class Writer(threading.Thread):
-    """Overwrites its own keys with rising numbers and remembers what was acknowledged."""
-
-    def __init__(self, cluster: kvctl.Cluster, index: int, stop: threading.Event) -> None:
-        super().__init__(name=f"writer-{index}")
-        self._cluster = cluster
-        self._index = index
-        self._stop_writing = stop
-        self.acknowledged: dict[str, int] = {}
-        self.attempted: dict[str, int] = {}
-        self.refused = 0
-        self.indeterminate = 0
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        rng = random.Random(self._index)
-        number = 0
-        with self._cluster.client() as client:
-            while not self._stop_writing.is_set():
-                number += 1
-                key = f"w{self._index}/k{rng.randrange(KEYS_PER_WRITER)}"
-                self.attempted[key] = number
-                try:
-                    client.put(key, str(number))
-                    self.acknowledged[key] = number
-                except IndeterminateError:
-                    self.indeterminate += 1
-                except StoreError:
-                    self.refused += 1
-
-
-def lost_writes(cluster: kvctl.Cluster, writers: list[Writer]) -> list[str]:
-    """What the store holds less of than it acknowledged."""
-    lost = []
-    with cluster.client() as client:
-        for writer in writers:
-            for key, number in writer.acknowledged.items():
-                result = client.get(key)
-                values = [int(one.value) for one in result.siblings if one.value is not None]
-                newest = max(values, default=0)
-                if not number <= newest <= writer.attempted[key]:
-                    lost.append(f"{key}: acknowledged {number}, read {values}")
-    return lost
+from tests.soak.writers import Writer, account_of, lost_writes
 
 
 def main() -> int:
@@ -90,16 +43,11 @@ def main() -> int:
         for writer in writers:
             writer.join()
         lost = lost_writes(cluster, writers)
-    acknowledged = sum(len(writer.acknowledged) for writer in writers)
-    indeterminate = sum(writer.indeterminate for writer in writers)
-    refused = sum(writer.refused for writer in writers)
-    print(
-        f"{options.rounds} rounds in {time.monotonic() - started_s:.0f}s: {acknowledged} keys "
-        f"acknowledged, {refused} puts refused, {indeterminate} indeterminate, {len(lost)} lost"
-    )
+    took_s = time.monotonic() - started_s
+    print(f"{options.rounds} rounds in {took_s:.0f}s: {account_of(writers)}, {len(lost)} lost")
     for line in lost[:20]:
         print(line)
-    return 1 if lost or not acknowledged else 0
+    return 1 if lost or not any(writer.acknowledged for writer in writers) else 0
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import pytest
 
-from node.identity import mark_clean_stop, open_identity
+from node.identity import REBUILDING, REBUILDING_PARTITIONS, mark_clean_stop, open_identity
 from tests.memory_storage_engine import MemoryStorageEngine
 
 
-def start(storage, *, boot_id="boot1", durability="os", generation=0, epoch=0):
+def start(storage, *, boot_id="boot1", durability="os", generation=0, epoch=0, is_copy=False):
     return open_identity(
         storage,
         name="n1",
@@ -15,6 +15,7 @@ def start(storage, *, boot_id="boot1", durability="os", generation=0, epoch=0):
         fresh_uuid="fresh",
         known_generation=generation,
         known_actor_epoch=epoch,
+        disk_is_copy=is_copy,
         nonce="nonce",
         pid=1,
     )
@@ -55,6 +56,23 @@ def test_a_restored_old_disk_goes_above_what_the_registry_remembers(storage):
     identity = start(storage, generation=9, epoch=1)
     assert identity.generation > 9
     assert identity.actor_epoch > 1
+
+
+def test_a_disk_that_is_a_copy_is_an_old_one_whatever_is_remembered_of_it(storage):
+    before = start(storage)
+    copy = start(storage, generation=before.generation, epoch=before.actor_epoch, is_copy=True)
+    assert copy.actor_epoch > before.actor_epoch
+    assert copy.actor_of(before.actor) == copy.actor
+    assert storage.metadata(REBUILDING)
+
+
+def test_a_partial_rebuild_on_an_old_disk_becomes_one_of_everything(storage):
+    start(storage)
+    storage.set_metadata(REBUILDING, b"some of it")
+    storage.set_metadata(REBUILDING_PARTITIONS, b"\x91\x01")
+    storage.commit()
+    start(storage, is_copy=True)
+    assert storage.metadata(REBUILDING_PARTITIONS) == b""
 
 
 def test_a_machine_that_went_down_without_a_clean_stop_costs_an_epoch_under_os_durability(storage):

@@ -161,7 +161,7 @@ def test_no_two_message_types_share_a_tag() -> None:
 
 def test_the_bytes_of_a_frame_stay_what_they_were() -> None:
     frame = PeerFrame("n1", 1, [ReplicaPutAck([5, 6])])
-    assert encode_peer_frame(frame) == b"\x02\x93\xa2n1\x01\x91\x92\x42\x92\x05\x06"
+    assert encode_peer_frame(frame) == b"\x02\x94\xa2n1\x01\x91\x92\x42\x92\x05\x06\xc4\x00"
 
 
 # ------------------------------------------------------------------ malformed frames

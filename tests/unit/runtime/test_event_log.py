@@ -32,16 +32,25 @@ def lines_of(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_every_event_is_one_line_with_time_node_generation_and_number(tmp_path: Path) -> None:
+def test_every_event_is_one_line_with_time_node_generation_number_and_clock(tmp_path: Path) -> None:
     log = open_log(tmp_path, Subscriber())
-    log.write([Event("hint_stored", {"key": "k", "target": "n2"}), Event("idle", {})], NOW)
+    log.write([Event("hint_stored", {"key": "k", "target": "n2"}, {"n1": 1, "n2": 9})], NOW)
+    log.write([Event("idle", {})], NOW)
     log.write([Event("idle", {})], Instant(2.0, NOW.wall_ms + 5))
     log.close()
     head = {"node": "n1", "generation": 4}
     assert lines_of(tmp_path / EVENT_FILE_NAME) == [
-        {**head, "at": NOW.wall_ms, "seq": 1, "kind": "hint_stored", "key": "k", "target": "n2"},
-        {**head, "at": NOW.wall_ms, "seq": 2, "kind": "idle"},
-        {**head, "at": NOW.wall_ms + 5, "seq": 3, "kind": "idle"},
+        {
+            **head,
+            "at": NOW.wall_ms,
+            "seq": 1,
+            "kind": "hint_stored",
+            "clock": {"n1": 1, "n2": 9},
+            "key": "k",
+            "target": "n2",
+        },
+        {**head, "at": NOW.wall_ms, "seq": 2, "kind": "idle", "clock": {}},
+        {**head, "at": NOW.wall_ms + 5, "seq": 3, "kind": "idle", "clock": {}},
     ]
 
 
