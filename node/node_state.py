@@ -25,6 +25,7 @@ from node.ring.partition_map import PartitionMap
 from node.ring.server import Server
 
 if TYPE_CHECKING:
+    from node.replication.operation_trace import OperationTrace
     from node.replication.request import Origin
 
 
@@ -76,6 +77,8 @@ class NodeState:
         """Where this node is in its life; the other members learn it by gossip."""
         self.handled = 0
         """Requests and messages handled since the start: the measure of load."""
+        self.trace: OperationTrace | None = None
+        """Who is to be told of every answer; None while nobody watches."""
         self.earlier_uuid = ""
         """The disk that peers remember under this name, if it was another than the present one."""
         # Ids of an earlier life must not match requests of this one: late answers may still come.

@@ -38,7 +38,7 @@ from node.protocol.messages import (
 )
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_repair import send_repairs
-from node.replication.request import Origin, RequestCoordinator
+from node.replication.request import Origin, RequestCoordinator, Subject
 from node.replication.slots import Slots
 
 
@@ -314,3 +314,6 @@ class GetCoordinator(RequestCoordinator):
             "silent": [node for node in self._slots.by_node if node not in self._answers],
             "repair": [node for node, held in self._answers.items() if held != content],
         }
+
+    def subject(self) -> Subject:
+        return Subject("get", self._request.key, self._partition, self._slots)
