@@ -72,6 +72,8 @@ class LiveFeed:
         self._seen: ClusterSeen | None = None
         self._places: dict[str, Place] = {}
         self._wake: dict[str, asyncio.Event] = {}
+        self._operations: dict[str, int] = {}
+        """Node → the number of the last operation it told of."""
 
     @property
     def kind(self) -> FeedKind:
@@ -199,7 +201,7 @@ class LiveFeed:
             while True:
                 began_s = loop.time()
                 first_id += _QUESTIONS
-                replies = await self._ask(socket, first_id, describe=not described_hash)
+                replies = await self._ask(socket, first_id, spec.name, describe=not described_hash)
                 snapshot = _snapshot_in(replies)
                 if snapshot is None:
                     word = await asyncio.to_thread(self._look_up, spec.name)
@@ -218,15 +220,19 @@ class LiveFeed:
             socket.close(linger=0)
 
     async def _ask(
-        self, socket: zmq.asyncio.Socket, first_id: int, *, describe: bool
+        self, socket: zmq.asyncio.Socket, first_id: int, node: str, *, describe: bool
     ) -> dict[int, ClientReply]:
-        """One frame of questions, and the answers by their place among the questions."""
+        """One frame of questions, and the answers by their place among the questions.
+
+        The one for operations is what keeps the node tracing them.
+        """
+        known = {"after": self._operations.get(node, 0)}
         questions: list[Any] = [
             ClientStatus(first_id),
             ClientAdmin(first_id + 1, "hints"),
             ClientAdmin(first_id + 2, "repair_status"),
             ClientAdmin(first_id + 3, "faults"),
-            ClientAdmin(first_id + 4, "operations"),
+            ClientAdmin(first_id + 4, "operations", known),
         ]
         if describe:
             questions.append(ClientDescribe(first_id + 5))
@@ -242,6 +248,9 @@ class LiveFeed:
                             replies[reply.id - first_id] = reply
         except TimeoutError:
             pass  # what has come so far is what there is
+        told = replies.get(4)
+        if isinstance(told, AdminDone):
+            self._operations[node] = int(told.result.get("last", 0))
         return replies
 
     # ------------------------------------------------------------ listening

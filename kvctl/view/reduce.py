@@ -51,6 +51,9 @@ from node.ring.ownership import ownership
 from node.ring.partition_map import PartitionMap
 from node.ring.server import Server
 
+CLOCK_SLACK_MS = 5
+"""How far two stamps of one moment on one machine may be apart."""
+
 _Part = TypeVar("_Part")
 
 
@@ -273,7 +276,11 @@ _EFFECTS: dict[str, Callable[[ClusterView, NodeEvent], ClusterView]] = {
 
 
 def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
-    partition = -1 if view.ring is None else view.ring.partition_of(seen.key.encode("utf-8"))
+    """Keep it, once: of a request that both its client and its coordinator tell of, the latter's
+    account is kept, which says who was asked."""
+    partition = seen.partition
+    if partition < 0 and view.ring is not None:
+        partition = view.ring.partition_of(seen.key.encode("utf-8"))
     operation = OperationView(
         seen.at_ms,
         seen.op,
@@ -284,10 +291,14 @@ def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
         seen.hinted,
         seen.outcome,
         seen.took_ms,
+        seen.asked,
     )
     if operation in view.operations:
         return view
-    operations = sorted((*view.operations, operation), key=lambda one: one.at_ms)
+    others = [one for one in view.operations if not _is_same_request(one, operation)]
+    if len(others) < len(view.operations) and not operation.asked:
+        return view
+    operations = sorted((*others, operation), key=lambda one: one.at_ms)
     if len(operations) > OPERATIONS_MAX and operations[0] is operation:
         return view  # older than all that is kept
     return replace(
@@ -295,6 +306,20 @@ def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
         at_ms=max(view.at_ms, seen.at_ms),
         operations=tuple(operations[-OPERATIONS_MAX:]),
     )
+
+
+def _is_same_request(one: OperationView, other: OperationView) -> bool:
+    """Whether one is a client's and the other its coordinator's account of the same request: the
+    coordinator answered while the client waited."""
+    if bool(one.asked) == bool(other.asked):
+        return False
+    client, coordinator = (other, one) if one.asked else (one, other)
+    waited_ms = client.took_ms + CLOCK_SLACK_MS
+    return (one.op, one.key, one.coordinator) == (
+        other.op,
+        other.key,
+        other.coordinator,
+    ) and client.at_ms - waited_ms <= coordinator.at_ms <= client.at_ms + CLOCK_SLACK_MS
 
 
 def _on_conflicts(view: ClusterView, seen: ConflictsSeen) -> ClusterView:

@@ -86,6 +86,27 @@ def is_all_up(view: ClusterView) -> bool:
     return len(view.nodes) == 3 and set(conditions_of(view).values()) == {Condition.UP}
 
 
+def test_operations_of_other_clients_are_seen_once_with_their_replicas(cluster: Cluster) -> None:
+    client = cluster.client()
+    keys = [f"traced{number}" for number in range(12)]
+
+    async def scenario(watcher: Watcher) -> None:
+        for key in keys:
+            await asyncio.to_thread(client.put, key, b"v")
+        await asyncio.to_thread(client.get, "never written")
+        await watcher.until(
+            lambda view: {one.key for one in view.operations} >= {*keys, "never written"}
+        )
+        told = [one.key for one in watcher.view.operations if one.key in keys]
+        assert sorted(told) == sorted(keys), "each once, though it is asked every second"
+        for operation in watcher.view.operations:
+            assert sorted(operation.asked) == ["n1", "n2", "n3"]
+            assert operation.coordinator in operation.answered
+        assert watcher.view.operations[-1].outcome == "not found"
+
+    watch(cluster, scenario)
+
+
 def test_a_node_that_stands_still_is_paused_and_delays_nobody(cluster: Cluster) -> None:
     async def scenario(watcher: Watcher) -> None:
         await asyncio.to_thread(cluster.pause, "n2")
