@@ -91,7 +91,7 @@ class Terminal:
         if ready:
             data = os.read(self._master, 65536)
             self.output += data
-            self._stream.feed(_without_private_answers(data))
+            self._stream.feed(without_private_answers(data))
 
     def until(self, condition: Callable[[str], object]) -> None:
         """Wait until the screen's text is so; fails with the screen as it is then."""
@@ -110,7 +110,7 @@ class Terminal:
         return self.process.returncode
 
 
-def _without_private_answers(data: bytes) -> bytes:
+def without_private_answers(data: bytes) -> bytes:
     """Leave out the keyboard protocol's sequences, which pyte takes for text."""
     for sequence in (b"\x1b[>25u", b"\x1b[>1u", b"\x1b[<u", b"\x1b[?2026$p", b"\x1b[?2048$p"):
         data = data.replace(sequence, b"")
