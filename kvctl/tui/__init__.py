@@ -8,7 +8,8 @@
 * `key_map`, `deed_runner`: the keys and their help; the thread in which deeds are done.
 * `page`, `pages/`: one class per screen; `pages/__init__` lists them by key.
 * `scene`: what a page is given to paint: the view and what follows from it, computed once.
-* `fixed_table`, `ring_pane`, `header_line`: widgets that redraw only the lines that changed.
+* `fixed_table`, `text_pane`, `ring_pane`, `header_line`: widgets that redraw only the lines that
+  changed.
 * `node_rows`, `operation_rows`, `node_detail`: a view's parts as cells and lines.
 * `deeds`, `replica_deeds`, `command_line`: what can be done to the cluster, by key or command.
 * `cluster_reader`: what only one page shows, and is looked up while it is shown.

@@ -64,7 +64,7 @@ class KeysLine(Static):
 
     def show(self, shown: Page, glyphs: Glyphs) -> None:
         """Those of this page."""
-        self.update(keys_text(shown, glyphs, self.app.size.width))
+        self.update(keys_text(shown, glyphs, self.app.size.width), layout=False)
 
 
 def keys_text(shown: Page, glyphs: Glyphs, width: int) -> Text:

@@ -247,7 +247,7 @@ class WatchingApp(App[None]):
         text = Text(sentence, style)
         if hint:
             text.append(f"  {hint}", DIM)
-        self.query_one("#notice", Static).update(text)
+        self.query_one("#notice", Static).update(text, layout=False)
 
     def _show_keys(self) -> None:
         self.query_one(KeysLine).show(self.page, self._glyphs)

@@ -48,7 +48,10 @@ from node.ring.server import Server
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 INTERVAL_S = 1.0
-"""Each node is asked this often."""
+"""Each node is asked this often, all of them when a second of the clock begins: so a picture is
+painted once for all their answers and all the ages that have grown, not once for each."""
+SOONEST_S = 0.1
+"""A node is never asked again sooner than this."""
 DEADLINE_S = 0.7
 """A node that has not answered by then counts as silent."""
 _QUESTIONS = 8
@@ -215,7 +218,7 @@ class LiveFeed:
                         described_hash = ""  # the ring changed: ask for it next time
                     rtt_ms = (loop.time() - began_s) * 1000
                     sink.observe(_answer(self._clock(), spec.name, rtt_ms, snapshot, replies))
-                await _pause(wake, began_s + INTERVAL_S - loop.time())
+                await _pause(wake, until_next_round_s(self._clock()))
         finally:
             socket.close(linger=0)
 
@@ -345,11 +348,17 @@ def decode_event(line: bytes) -> NodeEvent | None:
         return None
 
 
+def until_next_round_s(now_ms: int) -> float:
+    """Seconds until a round of questions begins that is not this very one."""
+    wait_s = INTERVAL_S - now_ms / 1000 % INTERVAL_S
+    return wait_s if wait_s >= SOONEST_S else wait_s + INTERVAL_S
+
+
 async def _pause(wake: asyncio.Event, seconds: float) -> None:
     """Until it is time, or something was missed; never so short that a node is flooded."""
-    await asyncio.sleep(min(max(seconds, 0.0), 0.1))
+    await asyncio.sleep(SOONEST_S)
     try:
-        async with asyncio.timeout(max(0.0, seconds - 0.1)):
+        async with asyncio.timeout(seconds - SOONEST_S):
             await wake.wait()
     except TimeoutError:
         pass

@@ -134,7 +134,7 @@ class TimelinePage(Page):
         text = self._detail_text(scene, table)
         if text != self._detail:
             self._detail = text
-            self.query_one("#event", Static).update(text)
+            self.query_one("#event", Static).update(text, layout=False)
 
     def _detail_text(self, scene: Scene, table: TailTable) -> Text:
         event = self.event
