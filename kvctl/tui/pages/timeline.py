@@ -74,6 +74,8 @@ class TimelinePage(Page):
         self._rows: dict[str, Row] = {}
         """Rows made so far; an event never changes, so its row is made once."""
         self._layout: tuple[object, ...] = ()
+        self._shows: tuple[object, ...] = ()
+        """What the rows were made of."""
         self._detail = Text()
         self._past: list[TimelineEvent] | None = None
         """What happened before the dashboard began, None until it was read."""
@@ -122,6 +124,16 @@ class TimelinePage(Page):
         if layout != self._layout:
             self._layout, self._rows = layout, {}
             table.set_columns(_columns(nodes, column_width, self.app.size.width))
+        shows = (scene.view.events, self._past, scene.filter, layout)
+        if not _is_same(shows, self._shows):
+            self._shows = shows
+            self._show_events(scene, table, column_width)
+        text = self._detail_text(scene, table)
+        if text != self._detail:
+            self._detail = text
+            self.query_one("#event", Static).update(text, layout=False)
+
+    def _show_events(self, scene: Scene, table: TailTable, column_width: int) -> None:
         events = self._all_events(scene.view)
         shown = [event for event in events if _passes(scene, event)][-EVENTS_SHOWN_MAX:]
         self._events = {_key(event): event for event in shown}
@@ -131,10 +143,6 @@ class TimelinePage(Page):
         }
         table.set_empty("no event matches" if events else "nothing happened yet")
         table.show(list(self._rows.values()))
-        text = self._detail_text(scene, table)
-        if text != self._detail:
-            self._detail = text
-            self.query_one("#event", Static).update(text, layout=False)
 
     def _detail_text(self, scene: Scene, table: TailTable) -> Text:
         event = self.event
@@ -177,6 +185,16 @@ class TimelinePage(Page):
             self.post_message(self.Says(error.message, error.hint))
         else:
             self.post_message(self.Says(f"{len(events)} events written to {text} and {svg}."))
+
+
+def _is_same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Events and past by identity, for they are long; the rest by value."""
+    return (
+        len(one) == len(other)
+        and one[0] is other[0]
+        and one[1] is other[1]
+        and one[2:] == other[2:]
+    )
 
 
 def _key(event: TimelineEvent) -> str:
