@@ -56,7 +56,7 @@ DEADLINE_S = 0.7
 """A node that has not answered by then counts as silent."""
 _QUESTIONS = 8
 """Ids reserved for one round of questions; a late answer to an earlier round is known by its id."""
-_ENVELOPE = frozenset(("at", "node", "generation", "seq", "kind"))
+_ENVELOPE = frozenset(("at", "node", "generation", "seq", "kind", "clock"))
 
 ProcessLookup = Callable[[str], ProcessWord]
 """What the operating system says of a node; called in a thread."""
@@ -343,6 +343,7 @@ def decode_event(line: bytes) -> NodeEvent | None:
             int(said["seq"]),
             str(said["kind"]),
             fields,
+            _counts(said.get("clock")),
         )
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, ValueError, TypeError):
         return None
@@ -352,6 +353,17 @@ def until_next_round_s(now_ms: int) -> float:
     """Seconds until a round of questions begins that is not this very one."""
     wait_s = INTERVAL_S - now_ms / 1000 % INTERVAL_S
     return wait_s if wait_s >= SOONEST_S else wait_s + INTERVAL_S
+
+
+def _counts(clock: object) -> dict[str, int]:
+    """A trace clock as it came, without whatever is no count of a node."""
+    if not isinstance(clock, dict):
+        return {}
+    return {
+        name: count
+        for name, count in clock.items()
+        if isinstance(name, str) and isinstance(count, int) and count > 0
+    }
 
 
 async def _pause(wake: asyncio.Event, seconds: float) -> None:

@@ -88,6 +88,8 @@ class NodeEvent(msgspec.Struct, frozen=True, tag="event"):
     seq: int
     kind: str
     fields: dict[str, Any]
+    clock: dict[str, int] = {}
+    """Node → how many of its events came before this or are it; empty if the node does not say."""
 
 
 class OperationSeen(msgspec.Struct, frozen=True, tag="operation"):

@@ -8,10 +8,10 @@ Laws (tests hold them):
 * replaying the events after a snapshot leads to what the next snapshot says, wherever an event
   says as much: beliefs, hints, quorum, generation.
 
-Trace clocks. Nodes do not stamp their events with vector clocks, so what happened before what is
-told only where it is certain: a node's own events in their order, and an event that names a
-member's generation after the `node_started` of that generation. Every event advances its node's own
-entry, which is what a space-time diagram in the manner of ShiViz needs.
+Trace clocks. Nodes stamp their events with vector clocks that travel on every frame. Of nodes that
+do not, and of old recordings, what happened before what is told only where it is certain: a node's
+own events in their order, and an event that names a member's generation after the `node_started` of
+that generation.
 """
 
 from __future__ import annotations
@@ -198,15 +198,21 @@ def _on_event(view: ClusterView, event: NodeEvent) -> ClusterView:
 
 def _with_trace(view: ClusterView, event: NodeEvent) -> ClusterView:
     """Append to the timeline, with the trace clock."""
+    if event.clock:
+        return _with_entry(view, event, event.clock)
     clock = dict(view.clocks.get(event.node, {}))
     member, generation = event.fields.get("member"), event.fields.get("generation")
     if isinstance(member, str) and isinstance(generation, int):
         for name, count in view.starts.get((member, generation), {}).items():
             clock[name] = max(clock.get(name, 0), count)
     clock[event.node] = clock.get(event.node, 0) + 1
-    starts = view.starts
     if event.kind == "node_started":
-        starts = {**starts, (event.node, event.generation): clock}
+        starts = {**view.starts, (event.node, event.generation): clock}
+        view = replace(view, starts=starts)
+    return _with_entry(view, event, clock)
+
+
+def _with_entry(view: ClusterView, event: NodeEvent, clock: Mapping[str, int]) -> ClusterView:
     entry = TimelineEvent(
         event.at_ms, event.node, event.generation, event.seq, event.kind, event.fields, clock
     )
@@ -214,7 +220,6 @@ def _with_trace(view: ClusterView, event: NodeEvent) -> ClusterView:
         view,
         events=(*view.events[-(EVENTS_MAX - 1) :], entry),
         clocks={**view.clocks, event.node: clock},
-        starts=starts,
     )
 
 

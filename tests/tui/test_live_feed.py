@@ -188,3 +188,10 @@ def test_bytes_that_are_no_event_are_left_out(line: bytes) -> None:
 def test_an_event_keeps_its_fields_apart_from_its_place() -> None:
     line = b'{"at":5,"node":"n1","generation":2,"seq":7,"kind":"hint_stored","target":"n3"}'
     assert decode_event(line) == NodeEvent(5, "n1", 2, 7, "hint_stored", {"target": "n3"})
+
+
+def test_an_event_brings_its_trace_clock_less_what_is_no_count() -> None:
+    head = b'{"at":5,"node":"n1","generation":2,"seq":7,"kind":"k","clock":'
+    event = decode_event(head + b'{"n1":7,"n2":3,"n3":"x","n4":-1}}')
+    assert event == NodeEvent(5, "n1", 2, 7, "k", {}, {"n1": 7, "n2": 3})
+    assert decode_event(head + b"4}") == NodeEvent(5, "n1", 2, 7, "k", {}, {})
