@@ -26,8 +26,9 @@ SCROLLBAR_WIDTH = 2
 """What a table that is higher than its pane loses of its width."""
 _HEAD = Style(bold=True)
 _CURSOR = Style(bgcolor="#2c4f7c", bold=True)
-_CURSOR_AWAY = Style(underline=True)
+_CURSOR_AWAY = Style(bgcolor="#1d2733")
 _CURSOR_WITHOUT_COLORS = Style(reverse=True)
+_CURSOR_AWAY_WITHOUT_COLORS = Style(underline=True)
 
 
 class Column(NamedTuple):
@@ -225,9 +226,9 @@ class FixedTable(ScrollView, can_focus=True):
         return strip.crop_extend(offset_x, offset_x + self.size.width, base).apply_style(base)
 
     def _cursor_style(self) -> Style:
-        if not self.has_focus:
-            return _CURSOR_AWAY
-        return _CURSOR_WITHOUT_COLORS if self.app.no_color else _CURSOR
+        if self.app.no_color:
+            return _CURSOR_WITHOUT_COLORS if self.has_focus else _CURSOR_AWAY_WITHOUT_COLORS
+        return _CURSOR if self.has_focus else _CURSOR_AWAY
 
     def _strip(self, cells: Sequence[Cell], over: Style) -> Strip:
         segments = []

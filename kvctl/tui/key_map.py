@@ -68,7 +68,7 @@ class KeysLine(Static):
 
 
 def keys_text(shown: Page, glyphs: Glyphs, width: int) -> Text:
-    """One line."""
+    """One line; a key that has no room with its name is left out, and all behind it."""
     line = Text(no_wrap=True, overflow="crop")
     for page in PAGES:
         is_shown = page.KEY == shown.KEY
@@ -78,6 +78,8 @@ def keys_text(shown: Page, glyphs: Glyphs, width: int) -> Text:
         line.append(" ")
     line.append(glyphs.separator, DIM)
     for key, what in (*shown.KEYS, *GLOBAL_KEYS):
+        if line.cell_len + len(key) + len(what) + 2 > width:
+            break
         line.append(f" {key}", "bold")
         line.append(f" {what}", DIM)
     return line

@@ -44,16 +44,16 @@ class OverviewPage(Page):
     OverviewPage #nodes, OverviewPage #gossip { height: auto; margin-bottom: 1; }
     OverviewPage #operations { height: 1fr; min-height: 2; }
     OverviewPage #overview-detail { display: none; }
-    OverviewPage #overview-top { height: auto; }
-    OverviewPage #overview-bottom { height: 1fr; }
+    OverviewPage #overview-top, OverviewPage #overview-tables { height: auto; }
     .-wide OverviewPage #overview-top, .-vast OverviewPage #overview-top {
-        layout: horizontal; height: 19;
+        layout: horizontal; min-height: 19; max-height: 75%;
     }
     .-wide OverviewPage #ring, .-vast OverviewPage #ring { width: 38; height: 18; }
-    .-wide OverviewPage #nodes, .-vast OverviewPage #nodes {
-        width: 1fr; height: 18; padding-left: 1;
+    .-wide OverviewPage #overview-tables, .-vast OverviewPage #overview-tables {
+        width: 1fr; max-height: 100%; padding-left: 1;
     }
-    .-vast OverviewPage #nodes { width: 78; }
+    .-wide OverviewPage #nodes, .-vast OverviewPage #nodes { max-height: 18; }
+    .-vast OverviewPage #overview-tables { width: 78; }
     .-vast OverviewPage #overview-detail { display: block; width: 1fr; height: 18; }
     """
 
@@ -64,16 +64,16 @@ class OverviewPage(Page):
         self._walk: KeyWalk | None = None
 
     def compose(self) -> ComposeResult:
-        """Ring and nodes above, beliefs and operations below."""
+        """Ring, nodes and beliefs above, operations below."""
         with Container(id="overview-top"):
             yield RingPane(id="ring")
-            yield FixedTable(NODE_COLUMNS, empty="no nodes yet", id="nodes")
+            with Container(id="overview-tables"):
+                yield FixedTable(NODE_COLUMNS, empty="no nodes yet", id="nodes")
+                yield FixedTable((), id="gossip")
             yield NodeDetail(id="overview-detail")
-        with Container(id="overview-bottom"):
-            yield FixedTable((), id="gossip")
-            yield FixedTable(
-                operation_columns(0), empty="no operation since this was opened", id="operations"
-            )
+        yield FixedTable(
+            operation_columns(0), empty="no operation since this was opened", id="operations"
+        )
 
     @property
     def selected_node(self) -> str:
