@@ -98,6 +98,28 @@ def test_stepping_back_stands_still_and_end_follows_again() -> None:
     run_dashboard(scenario, *story())
 
 
+@pytest.mark.parametrize("page", ["6", "7"])
+def test_the_newest_row_is_in_sight_when_a_page_is_opened_and_after_a_resize(page: str) -> None:
+    told = [event("n1", seq, "merkle_round", peer=f"p{seq}") for seq in range(1, 60)]
+    reader = FakeReader()
+    at = "2026-01-01T10:00:01.000Z"
+    reader.lines = [LogLine("n1", seq, at, f"{at} peer=p{seq}") for seq in range(1, 60)]
+
+    async def scenario(dashboard: Dashboard) -> None:
+        def newest_row() -> str:
+            return [line for line in dashboard.lines if line[2:3] == ":" and "peer=" in line][-1]
+
+        # What is painted before the page has its place is not painted again.
+        await dashboard.press(page)
+        await dashboard.look_up()
+        assert "peer=p59" in newest_row(), dashboard.text
+        await dashboard.pilot.resize_terminal(100, 16)
+        await dashboard.settle()
+        assert "peer=p59" in newest_row(), dashboard.text
+
+    run_dashboard(scenario, *busy_cluster(), *told, size=(80, 24), reader=reader)
+
+
 def test_the_timeline_shows_the_trace_clock_of_the_event_under_the_cursor() -> None:
     async def scenario(dashboard: Dashboard) -> None:
         await dashboard.press("6", "up", "up", "up")
