@@ -368,10 +368,11 @@ def _counts(clock: object) -> dict[str, int]:
 
 async def _pause(wake: asyncio.Event, seconds: float) -> None:
     """Until it is time, or something was missed; never so short that a node is flooded."""
-    await asyncio.sleep(SOONEST_S)
     try:
-        async with asyncio.timeout(seconds - SOONEST_S):
+        async with asyncio.timeout(seconds):
             await wake.wait()
     except TimeoutError:
         pass
+    else:
+        await asyncio.sleep(SOONEST_S)
     wake.clear()

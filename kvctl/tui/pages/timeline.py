@@ -249,6 +249,13 @@ def _columns(nodes: tuple[str, ...], column_width: int, width: int) -> tuple[Col
     )
 
 
+def _style_of(event: TimelineEvent) -> str:
+    """What is bad or good in colour; what found nothing to do, faint."""
+    if event.fields.get("state") == "equal":
+        return DIM
+    return _STYLE_OF_KIND.get(event.kind, PLAIN)
+
+
 def _row(scene: Scene, key: str, event: TimelineEvent, column_width: int) -> Row:
     nodes = list(scene.view.nodes)
     signs = ASCII_SIGNS if scene.glyphs.ascii else LINE_SIGNS
@@ -258,7 +265,7 @@ def _row(scene: Scene, key: str, event: TimelineEvent, column_width: int) -> Row
         (
             Cell(clock_time(event.at_ms), DIM),
             Cell(diagram_row(event, nodes, column_width, signs), color_of_node(place)),
-            Cell(event.kind, _STYLE_OF_KIND.get(event.kind, PLAIN)),
+            Cell(event.kind, _style_of(event)),
             Cell(details_of(event.fields), DIM),
         ),
     )
