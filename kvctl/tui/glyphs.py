@@ -89,9 +89,9 @@ class Glyphs(NamedTuple):
         return "->" if self.ascii else "→"
 
     @property
-    def answers(self) -> tuple[str, str]:
-        """Behind a replica: it answered, or was not waited for."""
-        return ("+", ".") if self.ascii else ("✓", "·")
+    def answers(self) -> tuple[str, str, str]:
+        """Behind a replica: it answered, was not waited for, or was away."""
+        return ("+", ".", "x") if self.ascii else ("✓", "·", "✗")
 
     @property
     def separator(self) -> str:

@@ -5,7 +5,7 @@
 Operations come from the nodes that coordinated them, whoever the client was, and are a sample if
 they are many; those made in this dashboard are told by it, too, until the coordinator's account
 comes in. A mark behind a replica tells those whose answers made the quorum from those that were
-asked as well, but not waited for.
+asked as well, but not waited for, and from primaries that were away without a stand-in.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def operation_rows(scene: Scene) -> list[Row]:
 def operation_lines(operation: OperationView, scene: Scene) -> tuple[tuple[str, str], ...]:
     """An operation in a few short lines, for the middle of the ring."""
     lines = [
-        (clipped(_printable(f"{operation.op} {operation.key}")), "bold"),
+        (f"{operation.op} {clipped(_printable(operation.key), 16)}", "bold"),
         (clipped(replicas_text(operation, scene)), ""),
     ]
     lines += [(f"{node} for {primary}", WARN) for node, primary in operation.hinted.items()]
@@ -80,11 +80,12 @@ def operation_lines(operation: OperationView, scene: Scene) -> tuple[tuple[str, 
 
 def replicas_text(operation: OperationView, scene: Scene) -> str:
     """The coordinator, and behind an arrow every replica with its mark."""
-    answered, unanswered = scene.glyphs.answers
+    answered, unanswered, away = scene.glyphs.answers
     everyone = operation.asked or operation.answered
     replicas = [
         f"{node}{answered if node in operation.answered else unanswered}" for node in everyone
     ]
+    replicas += [f"{node}{away}" for node in operation.missing]
     return " ".join((operation.coordinator, scene.glyphs.arrow, *replicas))
 
 
@@ -96,6 +97,12 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def clipped(text: str, width: int = 22) -> str:
-    """At most so many characters; what is cut off leaves a mark."""
-    return text if len(text) <= width else text[: width - 1] + "~"
+def clipped(text: str, width: int = 20) -> str:
+    """At most so many characters, for the middle of the ring; what is left out leaves a mark.
+
+    The end stays, for it is there that keys differ.
+    """
+    if len(text) <= width:
+        return text
+    head = width // 2 - 1
+    return f"{text[:head]}~{text[head + 1 - width :]}"

@@ -111,6 +111,8 @@ class OperationSeen(msgspec.Struct, frozen=True, tag="operation"):
     """Nodes it was sent to; empty if a client tells, which does not know."""
     partition: int = -1
     """-1: by the hash of the key, which a client knows whole."""
+    missing: tuple[str, ...] = ()
+    """Primaries that were away and had nobody to stand in."""
 
 
 class EventsMissed(msgspec.Struct, frozen=True, tag="missed"):

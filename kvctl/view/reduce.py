@@ -297,6 +297,7 @@ def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
         seen.outcome,
         seen.took_ms,
         seen.asked,
+        seen.missing,
     )
     if operation in view.operations:
         return view

@@ -145,6 +145,7 @@ class OperationTrace:
                 "asked": list(subject.slots.by_node),
                 "answered": list(_answered_by(reply)),
                 "hinted": dict(subject.slots.stand_ins),
+                "missing": list(subject.slots.missing),
                 "outcome": outcome_of(reply),
                 "took_ms": round((now.monotonic_s - request.began_s) * 1000, 2),
             }

@@ -93,9 +93,9 @@ class Terminal:
             self.output += data
             self._stream.feed(without_private_answers(data))
 
-    def until(self, condition: Callable[[str], object]) -> None:
+    def until(self, condition: Callable[[str], object], *, within_s: float = DEADLINE_S) -> None:
         """Wait until the screen's text is so; fails with the screen as it is then."""
-        deadline_s = time.monotonic() + DEADLINE_S
+        deadline_s = time.monotonic() + within_s
         while not condition(self.text):
             assert time.monotonic() < deadline_s, f"the screen shows\n{self.text}"
             self.read(0.1)

@@ -34,9 +34,10 @@ class OverviewPage(Page):
         "HEARTBEAT how old its newest heartbeat was at the freshest of its peers. SEES is the "
         "belief matrix: what the node of the row thinks of the node of the column, and how old "
         "that knowledge is. Below are the last operations, of all clients: the coordinator, who "
-        "was asked, and with a tick who had answered when the quorum was there; of very many "
-        "operations a sample. w asks for a key and shows its place on the ring, its owners and who "
-        "would stand in for them; c changes R, W and the mode, live."
+        "was asked, ticked if it had answered when the quorum was there, crossed if it was away "
+        "without a stand-in; of very many operations a sample. w asks for a key and shows its "
+        "place on the ring, its owners and who would stand in for them; c changes R, W and the "
+        "mode, live."
     )
     SCOPED_CSS = False
     DEFAULT_CSS = """
