@@ -12,7 +12,8 @@
   changed.
 * `node_rows`, `operation_rows`, `node_detail`: a view's parts as cells and lines.
 * `deeds`, `replica_deeds`, `command_line`: what can be done to the cluster, by key or command.
-* `cluster_reader`: what only one page shows, and is looked up while it is shown.
+* `cluster_handle`, `cluster_reader`: what is done to a cluster, and what only one page shows and is
+  looked up while it is shown; `local_cluster_handle`, `local_cluster_reader` do it, loaded late.
 * `dialogs`, `partition_dialog`, `edit_dialog`: questions, help, planning a cut, writing a value.
 * `web`: the same in a browser of this machine.
 

@@ -52,22 +52,24 @@ class KvctlApp(WatchingApp):
         feed: Feed,
         *,
         clock: Clock,
-        handle: ClusterHandle | None = None,
-        reader: ClusterReader | None = None,
+        open_handle: Callable[[], ClusterHandle] | None = None,
+        open_reader: Callable[[], ClusterReader] | None = None,
         recorder: Recorder | None = None,
         ascii: bool = False,
         paints_per_s: float = PAINTS_PER_S,
     ) -> None:
-        """`handle` None: read-only. The rest is `WatchingApp`'s."""
+        """`open_handle` None: read-only. The rest is `WatchingApp`'s."""
         super().__init__(
             feed,
             clock=clock,
-            reader=reader,
+            open_reader=open_reader,
             recorder=recorder,
             ascii=ascii,
             paints_per_s=paints_per_s,
         )
-        self._runner = None if handle is None else DeedRunner(handle, self._on_deed_done)
+        self._runner: DeedRunner | None = None
+        if open_handle is not None:
+            self._runner = DeedRunner(open_handle, self._on_deed_done)
 
     def on_mount(self) -> None:
         """Be ready to act; the other half mounts itself."""

@@ -21,10 +21,12 @@ Done = Outcome | Exception
 class DeedRunner:
     """Does deeds to one cluster. All methods are for the application's thread."""
 
-    def __init__(self, handle: ClusterHandle, on_done: Callable[[Deed, Done], None]) -> None:
-        """`on_done` is called in the deeds' thread, after each; `RuntimeError` from it ends that
-        thread: the application has ended."""
-        self._handle = handle
+    def __init__(
+        self, open_handle: Callable[[], ClusterHandle], on_done: Callable[[Deed, Done], None]
+    ) -> None:
+        """Both are called in the deeds' thread: `open_handle` before the first deed, `on_done`
+        after each. `RuntimeError` from the latter ends that thread: the application has ended."""
+        self._open_handle = open_handle
         self._on_done = on_done
         self._queue: queue.SimpleQueue[Deed | None] = queue.SimpleQueue()
         self._undo: list[Deed] = []
@@ -50,9 +52,11 @@ class DeedRunner:
         return self._undo.pop() if self._undo else None
 
     def _run(self) -> None:
+        handle: ClusterHandle | None = None
         while (deed := self._queue.get()) is not None:
             try:
-                done: Done = deed.perform(self._handle)
+                handle = handle or self._open_handle()
+                done: Done = deed.perform(handle)
             except Exception as error:  # noqa: BLE001 - the top of a thread: told in the other
                 done = error
             try:

@@ -16,6 +16,7 @@ from kvctl.tui.page import Page
 from kvctl.tui.pages import PAGES
 
 GLOBAL_KEYS = (
+    # Help stands first: it explains whatever has no room in the line.
     ("?", "help"),
     ("k", "kill"),
     ("p", "pause/resume"),
@@ -77,7 +78,8 @@ def keys_text(shown: Page, glyphs: Glyphs, width: int) -> Text:
         line.append(f"{page.KEY} {page.NAME}" if named else page.KEY, "reverse" * is_shown)
         line.append(" ")
     line.append(glyphs.separator, DIM)
-    for key, what in (*shown.KEYS, *GLOBAL_KEYS):
+    first, *rest = GLOBAL_KEYS
+    for key, what in (first, *shown.KEYS, *rest):
         if line.cell_len + len(key) + len(what) + 2 > width:
             break
         line.append(f" {key}", "bold")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.text import Text
@@ -70,12 +71,12 @@ class WatchingApp(App[None]):
         feed: Feed,
         *,
         clock: Clock,
-        reader: ClusterReader | None = None,
+        open_reader: Callable[[], ClusterReader] | None = None,
         recorder: Recorder | None = None,
         ascii: bool = False,
         paints_per_s: float = PAINTS_PER_S,
     ) -> None:
-        """`reader` None: nothing but what the feed tells is known.
+        """`open_reader` None: nothing but what the feed tells is known.
 
         `paints_per_s` 0: only `paint` paints and only `look_up` looks things up, for tests.
         """
@@ -88,7 +89,8 @@ class WatchingApp(App[None]):
         self.frozen: ClusterView | None = None
         self._feed = feed
         self._clock = clock
-        self._reader = reader
+        self._open_reader = open_reader
+        self._reader: ClusterReader | None = None
         self._recorder = recorder
         self._glyphs = Glyphs(ascii=ascii, colors=not self.no_color)
         self.set_class(ascii, "-ascii")
@@ -185,10 +187,13 @@ class WatchingApp(App[None]):
     async def look_up(self) -> None:
         """Ask what the page that is shown wants to know, in a thread."""
         page = self.page
-        lookup = None if self._reader is None or self.frozen else page.lookup(self.view)
-        if lookup is None or self._reader is None:
+        open_reader = self._open_reader
+        lookup = None if open_reader is None or self.frozen else page.lookup(self.view)
+        if lookup is None or open_reader is None:
             return
         try:
+            if self._reader is None:
+                self._reader = await asyncio.to_thread(open_reader)
             answer = await asyncio.to_thread(lookup, self._reader)
         except StoreError as error:
             self.notify_line(error.message, BAD, error.hint)

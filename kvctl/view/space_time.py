@@ -13,10 +13,10 @@ the latter arrows lead from the causes of each event to it.
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from xml.sax.saxutils import escape
 
 import msgspec
 
@@ -129,7 +129,7 @@ def timeline_svg(
         x = x_of[name]
         parts.append(
             f'<text x="{x}" y="{_ROW_PX}" text-anchor="middle" font-weight="bold" '
-            f'fill="{color_of[name]}">{escape(name)}</text>'
+            f'fill="{color_of[name]}">{html.escape(name)}</text>'
             f'<line x1="{x}" y1="{_ROW_PX + 6}" x2="{x}" y2="{height}" stroke="#cccccc"/>'
         )
     text_x = _LEFT_PX + _COLUMN_PX * len(nodes) + 8
@@ -155,7 +155,7 @@ def _svg_row(
     color_of: Mapping[str, str],
     text_x: int,
 ) -> str:
-    told = escape(f"{event.kind}  {details_of(event.fields)}".rstrip())
+    told = html.escape(f"{event.kind}  {details_of(event.fields)}".rstrip())
     row = f'<text x="8" y="{y + 4}" fill="#666666">{clock_time(event.at_ms)}</text>'
     row += f'<text x="{text_x}" y="{y + 4}">{told}</text>'
     if event.node not in x_of:

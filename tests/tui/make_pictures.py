@@ -13,8 +13,8 @@ from pathlib import Path
 
 import kvctl
 from kvctl.tui.app import KvctlApp, wall_clock_ms
-from kvctl.tui.cluster_reader import LocalClusterReader
 from kvctl.tui.exports import without_outside_fonts
+from kvctl.tui.local_cluster_reader import LocalClusterReader
 from kvctl.view.live_feed import LiveFeed
 from kvctl.view.process_lookup import ProcessLookup
 from kvctl.view.state import ClusterView
@@ -65,8 +65,10 @@ def main() -> None:
         prepare(cluster)
         os.environ["KVCTL_HOME"] = str(cluster.home)
         feed = LiveFeed(cluster.name, clock=wall_clock_ms, look_up=ProcessLookup(cluster.name))
-        reader = LocalClusterReader(cluster.name)
-        asyncio.run(take(KvctlApp(feed, clock=wall_clock_ms, reader=reader)))
+        app = KvctlApp(
+            feed, clock=wall_clock_ms, open_reader=lambda: LocalClusterReader(cluster.name)
+        )
+        asyncio.run(take(app))
 
 
 if __name__ == "__main__":
