@@ -48,6 +48,7 @@ from node.protocol.messages import (
 )
 from node.replication.anti_entropy import AntiEntropy
 from node.replication.coordination import Coordination
+from node.replication.operation_trace import OperationTrace
 from node.replication.replica_service import ReplicaService
 from node.replication.tombstone_reaping import TombstoneReaping
 from node.status import snapshot_of
@@ -79,6 +80,8 @@ class Node:
         self._anti_entropy = AntiEntropy(self.state)
         self._reaping = TombstoneReaping(self.state)
         self._anti_entropy.register(self.admin)
+        self._trace = OperationTrace(self.state)
+        self.admin.register("operations", self._trace.on_command)
         self._on_peer: dict[type, Callable[[str, Any, Instant], None]] = {
             Ping: self.membership.on_ping,
             PingAck: self.on_ping_ack,
@@ -134,6 +137,8 @@ class Node:
         if now.monotonic_s >= self.membership.next_s():
             for peer in self.membership.on_tick(now):
                 self._lose(peer, "silent", now)
+        if self.state.trace is not None:
+            self.state.trace.on_tick(now)
 
     def next_wakeup_s(self, now: Instant) -> float:
         """Seconds until `tick` has something to do, 0 if it has now."""
@@ -237,3 +242,4 @@ class Node:
         self.state.handoff.check_invariants()
         self._anti_entropy.check_invariants()
         self._reaping.check_invariants()
+        self._trace.check_invariants()

@@ -26,6 +26,7 @@ from node.ring.partition_map import PartitionMap
 from node.ring.server import Server
 
 if TYPE_CHECKING:
+    from node.replication.operation_trace import OperationTrace
     from node.replication.request import Origin
 
 
@@ -79,6 +80,8 @@ class NodeState:
         """Requests and messages handled since the start: the measure of load."""
         self.stale_requests = 0
         """Requests past their deadline, not acted on: a node that was paused finds many."""
+        self.trace: OperationTrace | None = None
+        """Who is to be told of every answer; None while nobody watches."""
         self.earlier_uuid = ""
         """The disk that peers remember under this name, if it was another than the present one."""
         # Ids of an earlier life must not match requests of this one: late answers may still come.

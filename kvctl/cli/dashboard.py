@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,10 @@ from node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.tui.app import KvctlApp
+    from kvctl.tui.cluster_handle import ClusterHandle
+    from kvctl.tui.cluster_reader import ClusterReader
+    from kvctl.view.observation import ProcessWord
+    from kvctl.view.process_lookup import ProcessLookup
 
 app = command_family()
 
@@ -140,10 +145,7 @@ def _watching(
     """An application that watches the chosen cluster."""
     name = run.open_cluster()[0].name
     from kvctl.tui.app import KvctlApp, wall_clock_ms
-    from kvctl.tui.cluster_handle import LocalClusterHandle
-    from kvctl.tui.cluster_reader import LocalClusterReader
     from kvctl.view.live_feed import LiveFeed
-    from kvctl.view.process_lookup import ProcessLookup
     from kvctl.view.recorder import Recorder
 
     recorder = None
@@ -151,13 +153,41 @@ def _watching(
         recorder = Recorder(record, cluster=name, began_ms=wall_clock_ms())
         resources.enter_context(recorder)
     return KvctlApp(
-        LiveFeed(name, clock=wall_clock_ms, look_up=ProcessLookup(name)),
+        LiveFeed(name, clock=wall_clock_ms, look_up=_late_lookup(name)),
         clock=wall_clock_ms,
-        handle=None if read_only else LocalClusterHandle(name),
-        reader=LocalClusterReader(name),
+        open_handle=None if read_only else lambda: _handle(name),
+        open_reader=lambda: _reader(name),
         recorder=recorder,
         ascii=ascii_only,
     )
+
+
+def _late_lookup(name: str) -> Callable[[str], ProcessWord]:
+    """What the operating system says of a silent node; loaded when the first one is silent."""
+    known: list[ProcessLookup] = []
+
+    def look_up(node: str) -> ProcessWord:
+        if not known:
+            from kvctl.view.process_lookup import ProcessLookup
+
+            known.append(ProcessLookup(name))
+        return known[0](node)
+
+    return look_up
+
+
+def _handle(name: str) -> ClusterHandle:
+    """Loaded when there is something to do: the first picture does not wait for it."""
+    from kvctl.tui.local_cluster_handle import LocalClusterHandle
+
+    return LocalClusterHandle(name)
+
+
+def _reader(name: str) -> ClusterReader:
+    """Loaded when a page looks something up."""
+    from kvctl.tui.local_cluster_reader import LocalClusterReader
+
+    return LocalClusterReader(name)
 
 
 def _replaying(path: Path, *, ascii_only: bool) -> KvctlApp:

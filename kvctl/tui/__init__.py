@@ -1,14 +1,19 @@
 """The dashboard: a Textual application over `kvctl.view`.
 
-    feed ──▶ KvctlApp.observe ──▶ reduce ──▶ view      (as fast as it comes; nothing is drawn)
+    feed ──▶ WatchingApp.observe ──▶ reduce ──▶ view      (as fast as it comes; nothing is drawn)
     timer, a few times a second ──▶ Scene ──▶ the page that is shown ──▶ rows that differ
 
-* `app`: the application: keys, the feed's sink, the paint timer, freezing, running deeds.
+* `watching_app`: the half that only looks: the feed's sink, lookups, the paint timer.
+* `app`: the whole application: what keys, palette and commands do.
+* `key_map`, `deed_runner`: the keys and their help; the thread in which deeds are done.
 * `page`, `pages/`: one class per screen; `pages/__init__` lists them by key.
 * `scene`: what a page is given to paint: the view and what follows from it, computed once.
-* `fixed_table`, `ring_pane`, `header_line`: widgets that redraw only the lines that changed.
+* `fixed_table`, `text_pane`, `ring_pane`, `header_line`: widgets that redraw only the lines that
+  changed.
+* `node_rows`, `operation_rows`, `node_detail`: a view's parts as cells and lines.
 * `deeds`, `replica_deeds`, `command_line`: what can be done to the cluster, by key or command.
-* `cluster_reader`: what only one page shows, and is looked up while it is shown.
+* `cluster_handle`, `cluster_reader`: what is done to a cluster, and what only one page shows and is
+  looked up while it is shown; `local_cluster_handle`, `local_cluster_reader` do it, loaded late.
 * `dialogs`, `partition_dialog`, `edit_dialog`: questions, help, planning a cut, writing a value.
 * `web`: the same in a browser of this machine.
 

@@ -26,8 +26,9 @@ SCROLLBAR_WIDTH = 2
 """What a table that is higher than its pane loses of its width."""
 _HEAD = Style(bold=True)
 _CURSOR = Style(bgcolor="#2c4f7c", bold=True)
-_CURSOR_AWAY = Style(underline=True)
+_CURSOR_AWAY = Style(bgcolor="#1d2733")
 _CURSOR_WITHOUT_COLORS = Style(reverse=True)
+_CURSOR_AWAY_WITHOUT_COLORS = Style(underline=True)
 
 
 class Column(NamedTuple):
@@ -89,6 +90,8 @@ class FixedTable(ScrollView, can_focus=True):
         self.rows_painted = 0
         """Lines drawn so far; what the budget of a paint is measured by."""
         self._empty = empty
+        self._base_style: Style | None = None
+        """`rich_style`, which is looked up through all ancestors, until styles change."""
 
     # ------------------------------------------------------------ content
 
@@ -189,9 +192,22 @@ class FixedTable(ScrollView, can_focus=True):
         if place >= 0 and 1 <= y < self.size.height:
             self.refresh(Region(0, y, self.size.width, 1))
 
+    def notify_style_update(self) -> None:
+        """Another theme, another focus."""
+        self._base_style = None
+        super().notify_style_update()
+
+    @property
+    def base_style(self) -> Style:
+        """What is behind everything."""
+        if self._base_style is None:
+            self._base_style = self.rich_style
+        return self._base_style
+
     def render_line(self, y: int) -> Strip:
         """The heading, or one row."""
         self.rows_painted += 1
+        base = self.base_style
         offset_x, offset_y = self.scroll_offset
         if y == 0:
             heads = tuple(Cell(column.title) for column in self.columns)
@@ -201,19 +217,18 @@ class FixedTable(ScrollView, can_focus=True):
         else:
             place = y - 1 + offset_y
             if place >= len(self.rows):
-                return Strip.blank(self.size.width, self.rich_style)
+                return Strip.blank(self.size.width, base)
             row = self.rows[place]
             over = Style.null()
             if row.key == self.cursor_key:
                 over = self._cursor_style()
             strip = self._strip(row.cells, over)
-        strip = strip.crop_extend(offset_x, offset_x + self.size.width, self.rich_style)
-        return strip.apply_style(self.rich_style)
+        return strip.crop_extend(offset_x, offset_x + self.size.width, base).apply_style(base)
 
     def _cursor_style(self) -> Style:
-        if not self.has_focus:
-            return _CURSOR_AWAY
-        return _CURSOR_WITHOUT_COLORS if self.app.no_color else _CURSOR
+        if self.app.no_color:
+            return _CURSOR_WITHOUT_COLORS if self.has_focus else _CURSOR_AWAY_WITHOUT_COLORS
+        return _CURSOR if self.has_focus else _CURSOR_AWAY
 
     def _strip(self, cells: Sequence[Cell], over: Style) -> Strip:
         segments = []

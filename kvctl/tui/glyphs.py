@@ -89,6 +89,11 @@ class Glyphs(NamedTuple):
         return "->" if self.ascii else "→"
 
     @property
+    def answers(self) -> tuple[str, str, str]:
+        """Behind a replica: it answered, was not waited for, or was away."""
+        return ("+", ".", "x") if self.ascii else ("✓", "·", "✗")
+
+    @property
     def separator(self) -> str:
         """Between the parts of a line."""
         return "|" if self.ascii else "│"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.text import Text
-from textual.widgets import Static
 
 from kvctl.tui.glyphs import BAD, DIM, OK, WARN
 from kvctl.tui.scene import Scene
+from kvctl.tui.text_pane import TextPane
 from kvctl.view.feed import FeedKind
 
 
@@ -65,18 +65,14 @@ def _count(word: str, count: int, style: str) -> Text:
     return Text(f"{word} {count}", style if count else DIM)
 
 
-class HeaderLine(Static):
-    """Shows the header; the same text is drawn once."""
+class HeaderLine(TextPane):
+    """Shows the header."""
 
     DEFAULT_CSS = "HeaderLine { height: 1; dock: top; background: $panel; }"
 
     def __init__(self) -> None:
-        super().__init__("", id="header")
-        self.text = Text()
+        super().__init__(id="header")
 
     def paint(self, scene: Scene) -> None:
         """Show what is true now."""
-        text = header_text(scene, max(20, self.app.size.width))
-        if text != self.text or text.spans != self.text.spans:
-            self.text = text
-            self.update(text)
+        self.show(header_text(scene, max(20, self.app.size.width)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rich.text import Text
-from textual.widgets import Static
 
 from kvctl.tui.glyphs import BAD, DIM, WARN, style_of
 from kvctl.tui.node_rows import age_text, bytes_text, count_text
 from kvctl.tui.scene import Scene
+from kvctl.tui.text_pane import TextPane
 from kvctl.view.state import NodeView
 
 _LABEL_WIDTH = 12
@@ -101,18 +101,11 @@ def _uptime(seconds: float) -> str:
     return age_text(round(seconds * 1000))
 
 
-class NodeDetail(Static):
-    """Shows one node; the same text is drawn once."""
+class NodeDetail(TextPane):
+    """Shows one node."""
 
-    DEFAULT_CSS = "NodeDetail { background: $background; padding: 0 1; }"
-
-    def __init__(self, id: str | None = None) -> None:
-        super().__init__("", id=id)
-        self.text = Text()
+    DEFAULT_CSS = "NodeDetail { padding: 0 1; }"
 
     def paint(self, scene: Scene, name: str) -> None:
         """Show the node as it is now."""
-        text = node_detail_text(scene, name)
-        if text != self.text or text.spans != self.text.spans:
-            self.text = text
-            self.update(text)
+        self.show(node_detail_text(scene, name))

@@ -111,10 +111,15 @@ def gossip_rows(scene: Scene) -> list[Row]:
                 cells.append(Cell("?" if answers else "", DIM))
             else:
                 condition = condition_of_belief(belief.state)
-                text = f"{scene.glyphs.of(condition)} {age_text(belief.age_ms)}"
+                text = f"{scene.glyphs.of(condition)} {_belief_age(belief.age_ms)}"
                 cells.append(Cell(text, style_of(condition) if answers else DIM))
         rows.append(Row(viewer, tuple(cells)))
     return rows
+
+
+def _belief_age(age_ms: int) -> str:
+    """How fresh the knowledge is; below a second it is as fresh as can be, and stands still."""
+    return "<1s" if age_ms < 1000 else age_text(age_ms)
 
 
 def age_text(age_ms: int) -> str:

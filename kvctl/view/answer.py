@@ -149,6 +149,9 @@ def operations_in(answer: NodeAnswered) -> list[OperationSeen]:
             hinted=dict(said.get("hinted", {})),
             outcome=str(said.get("outcome", "ok")),
             took_ms=float(said.get("took_ms", 0.0)),
+            asked=tuple(said.get("asked", ())),
+            partition=int(said.get("partition", -1)),
+            missing=tuple(said.get("missing", ())),
         )
         for said in answer.operations
     ]

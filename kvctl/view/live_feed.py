@@ -48,12 +48,15 @@ from node.ring.server import Server
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 INTERVAL_S = 1.0
-"""Each node is asked this often."""
+"""Each node is asked this often, all of them when a second of the clock begins: so a picture is
+painted once for all their answers and all the ages that have grown, not once for each."""
+SOONEST_S = 0.1
+"""A node is never asked again sooner than this."""
 DEADLINE_S = 0.7
 """A node that has not answered by then counts as silent."""
 _QUESTIONS = 8
 """Ids reserved for one round of questions; a late answer to an earlier round is known by its id."""
-_ENVELOPE = frozenset(("at", "node", "generation", "seq", "kind"))
+_ENVELOPE = frozenset(("at", "node", "generation", "seq", "kind", "clock"))
 
 ProcessLookup = Callable[[str], ProcessWord]
 """What the operating system says of a node; called in a thread."""
@@ -72,6 +75,8 @@ class LiveFeed:
         self._seen: ClusterSeen | None = None
         self._places: dict[str, Place] = {}
         self._wake: dict[str, asyncio.Event] = {}
+        self._operations: dict[str, int] = {}
+        """Node → the number of the last operation it told of."""
 
     @property
     def kind(self) -> FeedKind:
@@ -199,7 +204,7 @@ class LiveFeed:
             while True:
                 began_s = loop.time()
                 first_id += _QUESTIONS
-                replies = await self._ask(socket, first_id, describe=not described_hash)
+                replies = await self._ask(socket, first_id, spec.name, describe=not described_hash)
                 snapshot = _snapshot_in(replies)
                 if snapshot is None:
                     word = await asyncio.to_thread(self._look_up, spec.name)
@@ -213,20 +218,24 @@ class LiveFeed:
                         described_hash = ""  # the ring changed: ask for it next time
                     rtt_ms = (loop.time() - began_s) * 1000
                     sink.observe(_answer(self._clock(), spec.name, rtt_ms, snapshot, replies))
-                await _pause(wake, began_s + INTERVAL_S - loop.time())
+                await _pause(wake, until_next_round_s(self._clock()))
         finally:
             socket.close(linger=0)
 
     async def _ask(
-        self, socket: zmq.asyncio.Socket, first_id: int, *, describe: bool
+        self, socket: zmq.asyncio.Socket, first_id: int, node: str, *, describe: bool
     ) -> dict[int, ClientReply]:
-        """One frame of questions, and the answers by their place among the questions."""
+        """One frame of questions, and the answers by their place among the questions.
+
+        The one for operations is what keeps the node tracing them.
+        """
+        known = {"after": self._operations.get(node, 0)}
         questions: list[Any] = [
             ClientStatus(first_id),
             ClientAdmin(first_id + 1, "hints"),
             ClientAdmin(first_id + 2, "repair_status"),
             ClientAdmin(first_id + 3, "faults"),
-            ClientAdmin(first_id + 4, "operations"),
+            ClientAdmin(first_id + 4, "operations", known),
         ]
         if describe:
             questions.append(ClientDescribe(first_id + 5))
@@ -242,6 +251,9 @@ class LiveFeed:
                             replies[reply.id - first_id] = reply
         except TimeoutError:
             pass  # what has come so far is what there is
+        told = replies.get(4)
+        if isinstance(told, AdminDone):
+            self._operations[node] = int(told.result.get("last", 0))
         return replies
 
     # ------------------------------------------------------------ listening
@@ -331,17 +343,36 @@ def decode_event(line: bytes) -> NodeEvent | None:
             int(said["seq"]),
             str(said["kind"]),
             fields,
+            _counts(said.get("clock")),
         )
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, ValueError, TypeError):
         return None
 
 
+def until_next_round_s(now_ms: int) -> float:
+    """Seconds until a round of questions begins that is not this very one."""
+    wait_s = INTERVAL_S - now_ms / 1000 % INTERVAL_S
+    return wait_s if wait_s >= SOONEST_S else wait_s + INTERVAL_S
+
+
+def _counts(clock: object) -> dict[str, int]:
+    """A trace clock as it came, without whatever is no count of a node."""
+    if not isinstance(clock, dict):
+        return {}
+    return {
+        name: count
+        for name, count in clock.items()
+        if isinstance(name, str) and isinstance(count, int) and count > 0
+    }
+
+
 async def _pause(wake: asyncio.Event, seconds: float) -> None:
     """Until it is time, or something was missed; never so short that a node is flooded."""
-    await asyncio.sleep(min(max(seconds, 0.0), 0.1))
     try:
-        async with asyncio.timeout(max(0.0, seconds - 0.1)):
+        async with asyncio.timeout(seconds):
             await wake.wait()
     except TimeoutError:
         pass
+    else:
+        await asyncio.sleep(SOONEST_S)
     wake.clear()

@@ -66,8 +66,8 @@ class NodeAnswered(msgspec.Struct, frozen=True, tag="answer"):
     faults: tuple[dict[str, Any], ...] = ()
     """The faults of the command `faults`, as far as they concern this node."""
     operations: tuple[dict[str, Any], ...] = ()
-    """The last operations it coordinated, oldest first, if it keeps them: `at_ms`, `op`, `key`,
-    `answered`, `hinted`, `outcome`, `took_ms`."""
+    """Operations it coordinated since it was asked before, oldest first; a sample of them, if they
+    are many. See `node.replication.operation_trace`."""
 
 
 class NodeSilent(msgspec.Struct, frozen=True, tag="silent"):
@@ -88,10 +88,12 @@ class NodeEvent(msgspec.Struct, frozen=True, tag="event"):
     seq: int
     kind: str
     fields: dict[str, Any]
+    clock: dict[str, int] = {}
+    """Node → how many of its events came before this or are it; empty if the node does not say."""
 
 
 class OperationSeen(msgspec.Struct, frozen=True, tag="operation"):
-    """A request and what became of it."""
+    """A request and what became of it, told by its coordinator, or by its client."""
 
     at_ms: int
     op: str
@@ -105,6 +107,12 @@ class OperationSeen(msgspec.Struct, frozen=True, tag="operation"):
     outcome: str = "ok"
     """`ok`, `degraded`, `not found`, `conflict`, or the kind of the failure."""
     took_ms: float = 0.0
+    asked: tuple[str, ...] = ()
+    """Nodes it was sent to; empty if a client tells, which does not know."""
+    partition: int = -1
+    """-1: by the hash of the key, which a client knows whole."""
+    missing: tuple[str, ...] = ()
+    """Primaries that were away and had nobody to stand in."""
 
 
 class EventsMissed(msgspec.Struct, frozen=True, tag="missed"):

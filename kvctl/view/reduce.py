@@ -8,10 +8,10 @@ Laws (tests hold them):
 * replaying the events after a snapshot leads to what the next snapshot says, wherever an event
   says as much: beliefs, hints, quorum, generation.
 
-Trace clocks. Nodes do not stamp their events with vector clocks, so what happened before what is
-told only where it is certain: a node's own events in their order, and an event that names a
-member's generation after the `node_started` of that generation. Every event advances its node's own
-entry, which is what a space-time diagram in the manner of ShiViz needs.
+Trace clocks. Nodes stamp their events with vector clocks that travel on every frame. Of nodes that
+do not, and of old recordings, what happened before what is told only where it is certain: a node's
+own events in their order, and an event that names a member's generation after the `node_started` of
+that generation.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ from node.config import QuorumConfig
 from node.ring.ownership import ownership
 from node.ring.partition_map import PartitionMap
 from node.ring.server import Server
+
+CLOCK_SLACK_MS = 5
+"""How far two stamps of one moment on one machine may be apart."""
 
 _Part = TypeVar("_Part")
 
@@ -195,15 +198,21 @@ def _on_event(view: ClusterView, event: NodeEvent) -> ClusterView:
 
 def _with_trace(view: ClusterView, event: NodeEvent) -> ClusterView:
     """Append to the timeline, with the trace clock."""
+    if event.clock:
+        return _with_entry(view, event, event.clock)
     clock = dict(view.clocks.get(event.node, {}))
     member, generation = event.fields.get("member"), event.fields.get("generation")
     if isinstance(member, str) and isinstance(generation, int):
         for name, count in view.starts.get((member, generation), {}).items():
             clock[name] = max(clock.get(name, 0), count)
     clock[event.node] = clock.get(event.node, 0) + 1
-    starts = view.starts
     if event.kind == "node_started":
-        starts = {**starts, (event.node, event.generation): clock}
+        starts = {**view.starts, (event.node, event.generation): clock}
+        view = replace(view, starts=starts)
+    return _with_entry(view, event, clock)
+
+
+def _with_entry(view: ClusterView, event: NodeEvent, clock: Mapping[str, int]) -> ClusterView:
     entry = TimelineEvent(
         event.at_ms, event.node, event.generation, event.seq, event.kind, event.fields, clock
     )
@@ -211,7 +220,6 @@ def _with_trace(view: ClusterView, event: NodeEvent) -> ClusterView:
         view,
         events=(*view.events[-(EVENTS_MAX - 1) :], entry),
         clocks={**view.clocks, event.node: clock},
-        starts=starts,
     )
 
 
@@ -273,7 +281,11 @@ _EFFECTS: dict[str, Callable[[ClusterView, NodeEvent], ClusterView]] = {
 
 
 def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
-    partition = -1 if view.ring is None else view.ring.partition_of(seen.key.encode("utf-8"))
+    """Keep it, once: of a request that both its client and its coordinator tell of, the latter's
+    account is kept, which says who was asked."""
+    partition = seen.partition
+    if partition < 0 and view.ring is not None:
+        partition = view.ring.partition_of(seen.key.encode("utf-8"))
     operation = OperationView(
         seen.at_ms,
         seen.op,
@@ -284,10 +296,15 @@ def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
         seen.hinted,
         seen.outcome,
         seen.took_ms,
+        seen.asked,
+        seen.missing,
     )
     if operation in view.operations:
         return view
-    operations = sorted((*view.operations, operation), key=lambda one: one.at_ms)
+    others = [one for one in view.operations if not _is_same_request(one, operation)]
+    if len(others) < len(view.operations) and not operation.asked:
+        return view
+    operations = sorted((*others, operation), key=lambda one: one.at_ms)
     if len(operations) > OPERATIONS_MAX and operations[0] is operation:
         return view  # older than all that is kept
     return replace(
@@ -295,6 +312,20 @@ def _on_operation(view: ClusterView, seen: OperationSeen) -> ClusterView:
         at_ms=max(view.at_ms, seen.at_ms),
         operations=tuple(operations[-OPERATIONS_MAX:]),
     )
+
+
+def _is_same_request(one: OperationView, other: OperationView) -> bool:
+    """Whether one is a client's and the other its coordinator's account of the same request: the
+    coordinator answered while the client waited."""
+    if bool(one.asked) == bool(other.asked):
+        return False
+    client, coordinator = (other, one) if one.asked else (one, other)
+    waited_ms = client.took_ms + CLOCK_SLACK_MS
+    return (one.op, one.key, one.coordinator) == (
+        other.op,
+        other.key,
+        other.coordinator,
+    ) and client.at_ms - waited_ms <= coordinator.at_ms <= client.at_ms + CLOCK_SLACK_MS
 
 
 def _on_conflicts(view: ClusterView, seen: ConflictsSeen) -> ClusterView:

@@ -7,18 +7,20 @@
 
 The filled sign is the node that tells, the hollow one the node it tells about. Rows stand in the
 order the watcher learned of them; what happened before what is certain only along a column, and
-where an event's trace clock (`TimelineEvent.clock`) says so. The same rows become text or SVG.
+where an event's trace clock says so (`happened_before`). The same rows become text or SVG, and in
+the latter arrows lead from the causes of each event to it.
 """
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from xml.sax.saxutils import escape
 
 import msgspec
 
+from kvctl.view.happened_before import causes, key_of
 from kvctl.view.state import TimelineEvent
 
 _SUBJECT_FIELDS = ("member", "target", "peer", "primary", "to")
@@ -110,7 +112,7 @@ def timeline_svg(
 ) -> str:
     """The diagram as an SVG document; `colors` are those of the nodes. Needs nothing from outside.
 
-    A full dot tells, a hollow one is told about.
+    A full dot tells, a hollow one is told about; arrows lead from what was known to have happened.
     """
     height = _ROW_PX * (len(events) + 3)
     width = _LEFT_PX + _COLUMN_PX * len(nodes) + _TEXT_PX
@@ -120,17 +122,28 @@ def timeline_svg(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         'font-family="monospace" font-size="12">',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
+        '<marker id="head" viewBox="0 0 8 8" refX="11" refY="4" markerWidth="6" markerHeight="6" '
+        'orient="auto"><path d="M0 0 8 4 0 8z" fill="#777777"/></marker>',
     ]
     for name in nodes:
         x = x_of[name]
         parts.append(
             f'<text x="{x}" y="{_ROW_PX}" text-anchor="middle" font-weight="bold" '
-            f'fill="{color_of[name]}">{escape(name)}</text>'
+            f'fill="{color_of[name]}">{html.escape(name)}</text>'
             f'<line x1="{x}" y1="{_ROW_PX + 6}" x2="{x}" y2="{height}" stroke="#cccccc"/>'
         )
     text_x = _LEFT_PX + _COLUMN_PX * len(nodes) + 8
-    for place, event in enumerate(events):
-        y = _ROW_PX * (place + 2) + 4
+    y_of = {key_of(event): _ROW_PX * (place + 2) + 4 for place, event in enumerate(events)}
+    for key, led_by in causes(events).items():
+        for cause in led_by:
+            if key[0] in x_of and cause.node in x_of:
+                parts.append(
+                    f'<line class="cause" x1="{x_of[cause.node]}" y1="{y_of[key_of(cause)]}" '
+                    f'x2="{x_of[key[0]]}" y2="{y_of[key]}" stroke="#777777" '
+                    'marker-end="url(#head)"/>'
+                )
+    for event in events:
+        y = y_of[key_of(event)]
         parts.append(_svg_row(event, y, x_of, color_of, text_x))
     return "\n".join([*parts, "</svg>\n"])
 
@@ -142,7 +155,7 @@ def _svg_row(
     color_of: Mapping[str, str],
     text_x: int,
 ) -> str:
-    told = escape(f"{event.kind}  {details_of(event.fields)}".rstrip())
+    told = html.escape(f"{event.kind}  {details_of(event.fields)}".rstrip())
     row = f'<text x="8" y="{y + 4}" fill="#666666">{clock_time(event.at_ms)}</text>'
     row += f'<text x="{text_x}" y="{y + 4}">{told}</text>'
     if event.node not in x_of:

@@ -185,6 +185,10 @@ class OperationView(msgspec.Struct, frozen=True):
     hinted: Mapping[str, str]
     outcome: str
     took_ms: float
+    asked: tuple[str, ...] = ()
+    """Nodes it was sent to; empty if only the client has told of it."""
+    missing: tuple[str, ...] = ()
+    """Primaries that were away and had nobody to stand in."""
 
 
 class TimelineEvent(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@
 * `put_coordinator`, `get_coordinator`, `scan_coordinator`: one object per request in flight, which
   moves messages around an accumulator.
 * `request`: what the three have in common.
+* `operation_trace`: the last operations of this node, kept while somebody watches.
 * `merkle_tree`, `merkle_pair`: what a node holds, as hashes; of one node, and of a pair.
 * `anti_entropy`: which nodes are compared when; `anti_entropy_comparison` asks, along an
   `anti_entropy_walk`; `anti_entropy_answers` answers, `key_listing` lists, `repair_rate` holds

@@ -33,7 +33,7 @@ from node.protocol.messages import (
 from node.replication.disagreement import Disagreement
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_repair import send_repairs
-from node.replication.request import Origin, RequestCoordinator
+from node.replication.request import Origin, RequestCoordinator, Subject
 from node.replication.slots import Slots
 
 # Plain integers and names: reading a member of an enum costs as much as a small call.
@@ -317,3 +317,6 @@ class GetCoordinator(RequestCoordinator):
             "silent": [node for node in self._slots.by_node if node not in held_by],
             "repair": [node for node, held in held_by.items() if held != content],
         }
+
+    def subject(self) -> Subject:
+        return Subject("get", self._request.key, self._partition, self._slots)

@@ -54,7 +54,7 @@ from node.protocol.messages import (
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_round import ReadRound
 from node.replication.replica import Minted
-from node.replication.request import Origin, RequestCoordinator
+from node.replication.request import Origin, RequestCoordinator, Subject
 from node.replication.slots import Slots
 
 READING: Final = 0
@@ -542,3 +542,7 @@ class PutCoordinator(RequestCoordinator):
         if not self.answered:
             self._fail_replicating()
         self.done = True
+
+    def subject(self) -> Subject:
+        op = "del" if self._request.value is None else "put"
+        return Subject(op, self._request.key, self._partition, self._slots)

@@ -9,6 +9,7 @@ handoff live on.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,6 +24,7 @@ from node.protocol.messages import (
     ReplicaRefused,
     ReplicaScanReply,
 )
+from node.replication.slots import Slots
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -34,10 +36,21 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     forward_id: int = 0
 
 
+class Subject(NamedTuple):
+    """What a request is about, for people who watch."""
+
+    op: str
+    """`put`, `get` or `del`."""
+    key: bytes
+    partition: int
+    slots: Slots
+    """Who was asked."""
+
+
 class RequestCoordinator(ABC):
     """One client request in flight at the node that coordinates it."""
 
-    __slots__ = ("answered", "deadline_ms", "done", "id", "origin", "state")
+    __slots__ = ("answered", "began_s", "deadline_ms", "done", "id", "origin", "state")
 
     def __init__(self, state: NodeState, origin: Origin, deadline_ms: int, now: Instant) -> None:
         self.state = state
@@ -45,6 +58,7 @@ class RequestCoordinator(ABC):
         self.id = state.next_id()
         latest_ms = now.wall_ms + state.timing.replica_timeout_ms
         self.deadline_ms = deadline_ms if deadline_ms < latest_ms else latest_ms
+        self.began_s = now.monotonic_s
         self.answered = False
         self.done = False
 
@@ -81,11 +95,18 @@ class RequestCoordinator(ABC):
         """A replica will not do what it was asked."""
         self.on_link_lost(sender, now)
 
+    def subject(self) -> Subject | None:
+        """The one key this is about, and who was asked; None if it is about many."""
+        return None
+
     def answer(self, reply: ClientReply) -> None:
         """Answer the client, once."""
         assert not self.answered, "a request is answered once"
         self.answered = True
         self.state.answer(self.origin, reply)
+        trace = self.state.trace
+        if trace is not None:
+            trace.on_answer(self, reply)
 
     def fail(self, kind: FailureKind, message: str, hint: str = "") -> None:
         """Answer with a failure and be done."""

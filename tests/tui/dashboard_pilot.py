@@ -244,8 +244,8 @@ def run_dashboard(
     app = KvctlApp(
         source,
         clock=clock,
-        handle=None if read_only else handle,
-        reader=reader,
+        open_handle=None if read_only else lambda: handle,
+        open_reader=None if reader is None else lambda: reader,
         recorder=recorder,
         ascii=ascii,
         paints_per_s=0,

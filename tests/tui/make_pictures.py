@@ -13,8 +13,8 @@ from pathlib import Path
 
 import kvctl
 from kvctl.tui.app import KvctlApp, wall_clock_ms
-from kvctl.tui.cluster_reader import LocalClusterReader
 from kvctl.tui.exports import without_outside_fonts
+from kvctl.tui.local_cluster_reader import LocalClusterReader
 from kvctl.view.live_feed import LiveFeed
 from kvctl.view.process_lookup import ProcessLookup
 from kvctl.view.state import ClusterView
@@ -38,11 +38,23 @@ def prepare(cluster: kvctl.Cluster) -> None:
             client.put(f"order:{number}", "pending")
 
 
-async def take(app: KvctlApp) -> None:
+def work(cluster: kvctl.Cluster) -> None:
+    """What a client does while the dashboard watches: some of it must do without the dead node."""
+    with cluster.client() as client:
+        for number in range(5):
+            client.put(f"order:{number}", "paid")
+            client.get(f"user:{number}")
+        client.get("color")
+        client.get("nothing")
+        client.put("cart:7", "apple")
+
+
+async def take(app: KvctlApp, cluster: kvctl.Cluster) -> None:
     """Open the dashboard and write its screens."""
     async with app.run_test(size=SIZE) as pilot:
         await wait_for(app, lambda view: len(view.nodes) == 5)
         await asyncio.sleep(SETTLING_S)
+        await asyncio.to_thread(work, cluster)
         for key, name in (("1", "overview"), ("3", "conflicts"), ("4", "hints"), ("6", "timeline")):
             await pilot.press(key)
             await asyncio.sleep(2.0)
@@ -65,8 +77,10 @@ def main() -> None:
         prepare(cluster)
         os.environ["KVCTL_HOME"] = str(cluster.home)
         feed = LiveFeed(cluster.name, clock=wall_clock_ms, look_up=ProcessLookup(cluster.name))
-        reader = LocalClusterReader(cluster.name)
-        asyncio.run(take(KvctlApp(feed, clock=wall_clock_ms, reader=reader)))
+        app = KvctlApp(
+            feed, clock=wall_clock_ms, open_reader=lambda: LocalClusterReader(cluster.name)
+        )
+        asyncio.run(take(app, cluster))
 
 
 if __name__ == "__main__":

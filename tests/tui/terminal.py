@@ -91,11 +91,11 @@ class Terminal:
         if ready:
             data = os.read(self._master, 65536)
             self.output += data
-            self._stream.feed(_without_private_answers(data))
+            self._stream.feed(without_private_answers(data))
 
-    def until(self, condition: Callable[[str], object]) -> None:
+    def until(self, condition: Callable[[str], object], *, within_s: float = DEADLINE_S) -> None:
         """Wait until the screen's text is so; fails with the screen as it is then."""
-        deadline_s = time.monotonic() + DEADLINE_S
+        deadline_s = time.monotonic() + within_s
         while not condition(self.text):
             assert time.monotonic() < deadline_s, f"the screen shows\n{self.text}"
             self.read(0.1)
@@ -110,7 +110,7 @@ class Terminal:
         return self.process.returncode
 
 
-def _without_private_answers(data: bytes) -> bytes:
+def without_private_answers(data: bytes) -> bytes:
     """Leave out the keyboard protocol's sequences, which pyte takes for text."""
     for sequence in (b"\x1b[>25u", b"\x1b[>1u", b"\x1b[<u", b"\x1b[?2026$p", b"\x1b[?2048$p"):
         data = data.replace(sequence, b"")

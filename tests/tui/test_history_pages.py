@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvctl.tui.cluster_reader import LogLine
-from kvctl.view.observation import Observation
+from kvctl.view.observation import NodeEvent, Observation
 from kvctl.view.recorder import FORMAT_NAME, FORMAT_VERSION, RecordingHead
 from kvctl.view.recording import Recording, ReplayFeed
 from tests.tui.dashboard_pilot import (
@@ -40,6 +40,11 @@ def story() -> list[Observation]:
         event("n2", 2, "sibling_created", at_ms=BEGAN_MS + 950, key="cart:7"),
         event("n4", 1, "member_down", at_ms=BEGAN_MS + 999, member="n1", observers=["n4", "n5"]),
     ]
+
+
+def carried(node: str, seq: int, kind: str, **clock: int) -> NodeEvent:
+    """An event that its node has stamped with its trace clock."""
+    return NodeEvent(BEGAN_MS + 1000 + seq, node, 1, seq, kind, {}, clock)
 
 
 def logs() -> FakeReader:
@@ -93,12 +98,51 @@ def test_stepping_back_stands_still_and_end_follows_again() -> None:
     run_dashboard(scenario, *story())
 
 
+@pytest.mark.parametrize("page", ["6", "7"])
+def test_the_newest_row_is_in_sight_when_a_page_is_opened_and_after_a_resize(page: str) -> None:
+    told = [event("n1", seq, "merkle_round", peer=f"p{seq}") for seq in range(1, 60)]
+    reader = FakeReader()
+    at = "2026-01-01T10:00:01.000Z"
+    reader.lines = [LogLine("n1", seq, at, f"{at} peer=p{seq}") for seq in range(1, 60)]
+
+    async def scenario(dashboard: Dashboard) -> None:
+        def newest_row() -> str:
+            return [line for line in dashboard.lines if line[2:3] == ":" and "peer=" in line][-1]
+
+        # What is painted before the page has its place is not painted again.
+        await dashboard.press(page)
+        await dashboard.look_up()
+        assert "peer=p59" in newest_row(), dashboard.text
+        await dashboard.pilot.resize_terminal(100, 16)
+        await dashboard.settle()
+        assert "peer=p59" in newest_row(), dashboard.text
+
+    run_dashboard(scenario, *busy_cluster(), *told, size=(80, 24), reader=reader)
+
+
 def test_the_timeline_shows_the_trace_clock_of_the_event_under_the_cursor() -> None:
     async def scenario(dashboard: Dashboard) -> None:
         await dashboard.press("6", "up", "up", "up")
         assert "CLOCK n1:1 n3:1" in dashboard.text
+        assert "AFTER n3 node_started (event 1)" in dashboard.text
 
     run_dashboard(scenario, *story())
+
+
+def test_clocks_that_the_nodes_carry_are_shown_with_what_led_to_an_event() -> None:
+    told = [
+        carried("n3", 1, "node_started", n3=1),
+        carried("n2", 1, "hint_delivered", n2=1, n3=1),
+        carried("n1", 1, "merkle_built", n1=1, n2=1, n3=1),
+    ]
+
+    async def scenario(dashboard: Dashboard) -> None:
+        await dashboard.press("6")
+        assert "CLOCK n1:1 n2:1 n3:1  AFTER n2 hint_delivered (event 1)" in dashboard.text
+        await dashboard.press("up")
+        assert "CLOCK n2:1 n3:1  AFTER n3 node_started (event 1)" in dashboard.text
+
+    run_dashboard(scenario, *busy_cluster(), *told)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +176,7 @@ def test_events_from_before_the_dashboard_are_read_once_and_come_first() -> None
     run_dashboard(scenario, *story(), reader=reader)
 
 
-def test_the_timeline_is_exported_as_text_and_svg_and_never_over_a_file(
+def test_the_timeline_is_exported_in_three_ways_and_never_over_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -145,8 +189,11 @@ def test_the_timeline_is_exported_as_text_and_svg_and_never_over_a_file(
     run_dashboard(scenario, *story())
     names = sorted(path.name for path in tmp_path.iterdir())
     stem = "kvctl-timeline-demo"
-    assert names == [f"{stem}-2.svg", f"{stem}-2.txt", f"{stem}.svg", f"{stem}.txt"]
+    ends = [".shiviz.log", ".svg", ".txt"]
+    assert names == [*(f"{stem}-2{end}" for end in ends), *(f"{stem}{end}" for end in ends)]
     assert "member_down" in (tmp_path / f"{stem}.txt").read_text()
+    assert 'class="cause"' in (tmp_path / f"{stem}.svg").read_text(), "n1 knew that n3 had started"
+    assert 'n1 {"n1":1,"n3":1}\nmember_alive' in (tmp_path / f"{stem}.shiviz.log").read_text()
     assert (tmp_path / f"{stem}.svg").stat().st_mode & 0o777 == 0o600
 
 

@@ -86,6 +86,27 @@ def is_all_up(view: ClusterView) -> bool:
     return len(view.nodes) == 3 and set(conditions_of(view).values()) == {Condition.UP}
 
 
+def test_operations_of_other_clients_are_seen_once_with_their_replicas(cluster: Cluster) -> None:
+    client = cluster.client()
+    keys = [f"traced{number}" for number in range(12)]
+
+    async def scenario(watcher: Watcher) -> None:
+        for key in keys:
+            await asyncio.to_thread(client.put, key, b"v")
+        await asyncio.to_thread(client.get, "never written")
+        await watcher.until(
+            lambda view: {one.key for one in view.operations} >= {*keys, "never written"}
+        )
+        told = [one.key for one in watcher.view.operations if one.key in keys]
+        assert sorted(told) == sorted(keys), "each once, though it is asked every second"
+        for operation in watcher.view.operations:
+            assert sorted(operation.asked) == ["n1", "n2", "n3"]
+            assert operation.coordinator in operation.answered
+        assert watcher.view.operations[-1].outcome == "not found"
+
+    watch(cluster, scenario)
+
+
 def test_a_node_that_stands_still_is_paused_and_delays_nobody(cluster: Cluster) -> None:
     async def scenario(watcher: Watcher) -> None:
         await asyncio.to_thread(cluster.pause, "n2")
@@ -167,3 +188,10 @@ def test_bytes_that_are_no_event_are_left_out(line: bytes) -> None:
 def test_an_event_keeps_its_fields_apart_from_its_place() -> None:
     line = b'{"at":5,"node":"n1","generation":2,"seq":7,"kind":"hint_stored","target":"n3"}'
     assert decode_event(line) == NodeEvent(5, "n1", 2, 7, "hint_stored", {"target": "n3"})
+
+
+def test_an_event_brings_its_trace_clock_less_what_is_no_count() -> None:
+    head = b'{"at":5,"node":"n1","generation":2,"seq":7,"kind":"k","clock":'
+    event = decode_event(head + b'{"n1":7,"n2":3,"n3":"x","n4":-1}}')
+    assert event == NodeEvent(5, "n1", 2, 7, "k", {}, {"n1": 7, "n2": 3})
+    assert decode_event(head + b"4}") == NodeEvent(5, "n1", 2, 7, "k", {}, {})

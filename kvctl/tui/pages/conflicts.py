@@ -7,7 +7,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from kvctl.tui import replica_deeds
 from kvctl.tui.edit_dialog import EditDialog
@@ -17,6 +16,7 @@ from kvctl.tui.node_rows import age_text
 from kvctl.tui.page import Lookup, Page
 from kvctl.tui.scene import Scene
 from kvctl.tui.sibling_panes import siblings_text
+from kvctl.tui.text_pane import TextPane
 from kvctl.view.feed import FeedKind
 from kvctl.view.observation import ConflictsSeen, KeyConflict
 from kvctl.view.sibling_clocks import joined_lines
@@ -74,12 +74,11 @@ class ConflictsPage(Page):
         self._counts: tuple[int, ...] | None = None
         """What the nodes counted when siblings were looked for; None: look at once."""
         self._looked_ms = 0
-        self._siblings = Text()
 
     def compose(self) -> ComposeResult:
         """The keys, then the versions of one of them."""
         yield FixedTable(COLUMNS, empty="looking for keys with siblings ...", id="conflict-keys")
-        yield Static("", id="siblings")
+        yield TextPane(id="siblings")
 
     # ------------------------------------------------------------ looking
 
@@ -115,10 +114,7 @@ class ConflictsPage(Page):
         table.set_columns(_columns(self.app.size.width))
         table.set_empty(_why_empty(scene))
         table.show([_row(one) for one in self._keys.values() if scene.matches(one.key)])
-        text = self._siblings_text(scene, seen)
-        if text != self._siblings or text.spans != self._siblings.spans:
-            self._siblings = text
-            self.query_one("#siblings", Static).update(text)
+        self.query_one("#siblings", TextPane).show(self._siblings_text(scene, seen))
 
     def _siblings_text(self, scene: Scene, seen: ConflictsSeen | None) -> Text:
         conflict = self.conflict

@@ -112,7 +112,7 @@ class LogsPage(Page):
             self._texts = {_key(line): line.text for line in lines}
             table.set_empty(_why_empty(scene, bool(self._lines)))
             table.show([_row(scene, line) for line in lines])
-            self.query_one("#log-nodes", Static).update(self._choices())
+            self.query_one("#log-nodes", Static).update(self._choices(), layout=False)
         text = self._texts.get(table.cursor_key, "")
         if text != self._line:
             self._line = text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, permutations
 from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from kvctl.tui import replica_deeds
 from kvctl.tui.fixed_table import SCROLLBAR_WIDTH, Cell, Column, FixedTable, Row
@@ -16,9 +16,11 @@ from kvctl.tui.glyphs import BAD, DIM, OK, PLAIN, WARN
 from kvctl.tui.node_rows import age_text, bytes_text, count_text
 from kvctl.tui.page import Lookup, Page
 from kvctl.tui.scene import Scene
+from kvctl.tui.text_pane import TextPane
 from kvctl.view.feed import FeedKind
 from kvctl.view.merkle_descent import Child, KeySeen, Level, LevelSeen, Pair, Place, child_name
 from kvctl.view.state import ClusterView, MerklePairView
+from node.ring.partition_map import PartitionMap
 
 PAIR_COLUMNS = (
     Column("PAIR", 9),
@@ -41,6 +43,8 @@ _STYLES = {
     "interrupted": BAD,
 }
 _DIGITS_SHOWN = 10
+AGAIN_AFTER_MS = 5_000
+"""The tree is looked at so often though nothing suggests that it has changed."""
 
 
 class MerklePage(Page):
@@ -79,15 +83,20 @@ class MerklePage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._place: Place | None = None
+        self._ring: PartitionMap | None = None
+        self._shared: dict[Pair, int] = {}
+        """How many partitions of the ring both nodes of a pair own."""
         self._seen: LevelSeen | None = None
-        self._path = Text()
+        self._looked: tuple[object, ...] = ()
+        """Where was looked last, and what suggested then how the tree is."""
+        self._looked_ms = 0
         self._wanted_row = ""
         """The row to stand on once it is there: where one came up from."""
 
     def compose(self) -> ComposeResult:
         """The pairs, the way down the tree, and the level one is at."""
         yield FixedTable(PAIR_COLUMNS, empty="fewer than two nodes", id="pairs")
-        yield Static("", id="tree-path")
+        yield TextPane(id="tree-path")
         yield FixedTable((), empty="", id="tree")
 
     @property
@@ -118,10 +127,15 @@ class MerklePage(Page):
         self.post_message(self.Looks())
 
     def lookup(self, view: ClusterView) -> Lookup | None:
-        """What both nodes say of the place one is at."""
+        """What both nodes say of the place one is at; at once when it may have changed."""
         place = self.place
         if place is None:
             return None
+        keys = [view.nodes[name].figures.keys for name in place.pair if name in view.nodes]
+        suggests = (place, *keys, _latest(view, place.pair))
+        if suggests == self._looked and view.at_ms < self._looked_ms + AGAIN_AFTER_MS:
+            return None
+        self._looked, self._looked_ms = suggests, view.at_ms
         return lambda reader: reader.merkle_level(place)
 
     def take(self, answer: object) -> None:
@@ -177,19 +191,19 @@ class MerklePage(Page):
         """Show what is true now."""
         pairs = self.query_one("#pairs", FixedTable)
         is_wide = self.app.size.width >= 100
+        if scene.view.ring is not self._ring:
+            self._ring = scene.view.ring
+            self._shared = {} if self._ring is None else _shared_partitions(self._ring)
         pairs.set_columns((*PAIR_COLUMNS, LAST_COLUMN) if is_wide else PAIR_COLUMNS)
         pairs.show(
             [
-                _pair_row(scene, pair, _latest(scene.view, pair), with_last=is_wide)
+                _pair_row(scene, pair, self._shared.get(pair, 0), with_last=is_wide)
                 for pair in combinations(scene.view.nodes, 2)
                 if scene.matches(*pair)
             ]
         )
         seen = self._seen if self._seen is not None and self._seen.place == self.place else None
-        path = self._path_text(scene, seen)
-        if path != self._path or path.spans != self._path.spans:
-            self._path = path
-            self.query_one("#tree-path", Static).update(path)
+        self.query_one("#tree-path", TextPane).show(self._path_text(scene, seen))
         tree = self.query_one("#tree", FixedTable)
         tree.set_columns(_tree_columns(self.place, self.app.size.width))
         tree.show([] if seen is None else _tree_rows(seen))
@@ -228,9 +242,9 @@ def _latest(view: ClusterView, pair: Pair) -> MerklePairView | None:
     return max(known, key=lambda one: (not one.finished, one.last_success_ms or 0), default=None)
 
 
-def _pair_row(scene: Scene, pair: Pair, seen: MerklePairView | None, *, with_last: bool) -> Row:
+def _pair_row(scene: Scene, pair: Pair, shared: int, *, with_last: bool) -> Row:
     key, name = " ".join(pair), Cell("-".join(pair), "bold")
-    shared = _shared(scene.view, pair)
+    seen = _latest(scene.view, pair)
     if seen is None:
         blank = (Cell("-", DIM),) * (6 if with_last else 5)
         cells = (name, Cell("not yet", DIM), Cell("", DIM), Cell(str(shared), DIM), *blank)
@@ -239,7 +253,7 @@ def _pair_row(scene: Scene, pair: Pair, seen: MerklePairView | None, *, with_las
     last = (
         "-"
         if seen.last_success_ms is None
-        else age_text(max(0, scene.now_ms - seen.last_success_ms))
+        else _coarse_age(max(0, scene.now_ms - seen.last_success_ms))
     )
     cells = (
         name,
@@ -255,11 +269,15 @@ def _pair_row(scene: Scene, pair: Pair, seen: MerklePairView | None, *, with_las
     return Row(key, (*cells, Cell(last, DIM)) if with_last else cells)
 
 
-def _shared(view: ClusterView, pair: Pair) -> int:
-    """How many partitions both own."""
-    if view.ring is None:
-        return 0
-    return sum(pair[0] in owners and pair[1] in owners for owners in view.ring.owners)
+def _shared_partitions(ring: PartitionMap) -> dict[Pair, int]:
+    """How many partitions both nodes of a pair own; a pair stands in either order."""
+    return dict(Counter(pair for owners in ring.owners for pair in permutations(owners, 2)))
+
+
+def _coarse_age(age_ms: int) -> str:
+    """An age that does not change every second: nobody needs it, and every row would be redrawn."""
+    step_ms = 1000 if age_ms < 10_000 else 10_000
+    return age_text(age_ms - age_ms % step_ms)
 
 
 def _tree_columns(place: Place | None, width: int) -> tuple[Column, ...]:

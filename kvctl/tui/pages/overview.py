@@ -5,27 +5,20 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from kvctl.tui.fixed_table import Cell, Column, FixedTable, Row
+from kvctl.tui.fixed_table import FixedTable
 from kvctl.tui.glyphs import BAD, DIM, WARN, color_of_node
 from kvctl.tui.node_detail import NodeDetail
-from kvctl.tui.node_rows import NODE_COLUMNS, age_text, gossip_columns, gossip_rows, node_rows
+from kvctl.tui.node_rows import NODE_COLUMNS, gossip_columns, gossip_rows, node_rows
+from kvctl.tui.operation_rows import (
+    clipped,
+    operation_columns,
+    operation_lines,
+    operation_rows,
+)
 from kvctl.tui.page import Page
 from kvctl.tui.ring_pane import RingPane, RingPicture
 from kvctl.tui.scene import Scene
 from kvctl.view.key_walk import KeyWalk, walk_key
-from kvctl.view.state import OperationView
-
-OPERATION_COLUMNS = (
-    Column("AGO", 5, right=True),
-    Column("OP", 3),
-    Column("KEY", 12),
-    Column("BY", 4),
-    Column("ANSWERED", 12),
-    Column("STAND-INS", 12),
-    Column("OUTCOME", 11),
-    Column("TOOK", 7, right=True),
-)
-_OUTCOME_STYLES = {"ok": "", "not found": DIM, "degraded": WARN, "conflict": WARN}
 
 
 class OverviewPage(Page):
@@ -40,8 +33,11 @@ class OverviewPage(Page):
         "top. SHARE is the part of all replicas a node owns, PHI how surprising its silence is, "
         "HEARTBEAT how old its newest heartbeat was at the freshest of its peers. SEES is the "
         "belief matrix: what the node of the row thinks of the node of the column, and how old "
-        "that knowledge is. w asks for a key and shows its place on the ring, its owners and who "
-        "would stand in for them; c changes R, W and the mode, live."
+        "that knowledge is. Below are the last operations, of all clients: the coordinator, who "
+        "was asked, ticked if it had answered when the quorum was there, crossed if it was away "
+        "without a stand-in; of very many operations a sample. w asks for a key and shows its "
+        "place on the ring, its owners and who would stand in for them; c changes R, W and the "
+        "mode, live."
     )
     SCOPED_CSS = False
     DEFAULT_CSS = """
@@ -49,16 +45,16 @@ class OverviewPage(Page):
     OverviewPage #nodes, OverviewPage #gossip { height: auto; margin-bottom: 1; }
     OverviewPage #operations { height: 1fr; min-height: 2; }
     OverviewPage #overview-detail { display: none; }
-    OverviewPage #overview-top { height: auto; }
-    OverviewPage #overview-bottom { height: 1fr; }
+    OverviewPage #overview-top, OverviewPage #overview-tables { height: auto; }
     .-wide OverviewPage #overview-top, .-vast OverviewPage #overview-top {
-        layout: horizontal; height: 19;
+        layout: horizontal; min-height: 19; max-height: 75%;
     }
     .-wide OverviewPage #ring, .-vast OverviewPage #ring { width: 38; height: 18; }
-    .-wide OverviewPage #nodes, .-vast OverviewPage #nodes {
-        width: 1fr; height: 18; padding-left: 1;
+    .-wide OverviewPage #overview-tables, .-vast OverviewPage #overview-tables {
+        width: 1fr; max-height: 100%; padding-left: 1;
     }
-    .-vast OverviewPage #nodes { width: 78; }
+    .-wide OverviewPage #nodes, .-vast OverviewPage #nodes { max-height: 18; }
+    .-vast OverviewPage #overview-tables { width: 78; }
     .-vast OverviewPage #overview-detail { display: block; width: 1fr; height: 18; }
     """
 
@@ -69,16 +65,16 @@ class OverviewPage(Page):
         self._walk: KeyWalk | None = None
 
     def compose(self) -> ComposeResult:
-        """Ring and nodes above, beliefs and operations below."""
+        """Ring, nodes and beliefs above, operations below."""
         with Container(id="overview-top"):
             yield RingPane(id="ring")
-            yield FixedTable(NODE_COLUMNS, empty="no nodes yet", id="nodes")
+            with Container(id="overview-tables"):
+                yield FixedTable(NODE_COLUMNS, empty="no nodes yet", id="nodes")
+                yield FixedTable((), id="gossip")
             yield NodeDetail(id="overview-detail")
-        with Container(id="overview-bottom"):
-            yield FixedTable((), id="gossip")
-            yield FixedTable(
-                OPERATION_COLUMNS, empty=":put KEY VALUE or :get KEY runs one", id="operations"
-            )
+        yield FixedTable(
+            operation_columns(0), empty="no operation since this was opened", id="operations"
+        )
 
     @property
     def selected_node(self) -> str:
@@ -107,7 +103,9 @@ class OverviewPage(Page):
         gossip = self.query_one("#gossip", FixedTable)
         gossip.set_columns(gossip_columns(scene))
         gossip.show(gossip_rows(scene))
-        self.query_one("#operations", FixedTable).show(_operation_rows(scene))
+        operations = self.query_one("#operations", FixedTable)
+        operations.set_columns(operation_columns(self.app.size.width))
+        operations.show(operation_rows(scene))
 
     def _picture(self, scene: Scene) -> RingPicture:
         view = scene.view
@@ -118,14 +116,14 @@ class OverviewPage(Page):
         elif view.operations and view.ring is not None:
             last = view.operations[-1]
             mark = (last.partition + 0.5) / view.ring.partitions
-            middle = _operation_lines(last, scene)
+            middle = operation_lines(last, scene)
         return RingPicture(view.ring, tuple(scene.places.items()), scene.glyphs, mark, middle)
 
 
 def _walk_lines(walk: KeyWalk, scene: Scene) -> tuple[tuple[str, str], ...]:
     """The way of a key in a few short lines."""
     arrow = scene.glyphs.arrow
-    lines = [(_clipped(walk.key), "bold"), (f"partition {walk.partition}", DIM)]
+    lines = [(clipped(walk.key), "bold"), (f"partition {walk.partition}", DIM)]
     for slot in walk.slots:
         if slot.node is None:
             lines.append((f"{arrow} {slot.primary} is away", BAD))
@@ -134,45 +132,5 @@ def _walk_lines(walk: KeyWalk, scene: Scene) -> tuple[tuple[str, str], ...]:
         else:
             lines.append((f"{arrow} {slot.node}", color_of_node(scene.places[slot.primary])))
     if walk.fallbacks:
-        lines.append((_clipped(f"then {' '.join(walk.fallbacks)}"), DIM))
+        lines.append((clipped(f"then {' '.join(walk.fallbacks)}"), DIM))
     return tuple(lines)
-
-
-def _operation_lines(operation: OperationView, scene: Scene) -> tuple[tuple[str, str], ...]:
-    """The last operation in a few short lines: coordinator, who answered, who stood in."""
-    answered = " ".join(operation.answered)
-    lines = [
-        (_clipped(f"{operation.op} {operation.key}"), "bold"),
-        (_clipped(f"{operation.coordinator} {scene.glyphs.arrow} {answered}"), ""),
-    ]
-    lines += [(f"{node} for {primary}", WARN) for node, primary in operation.hinted.items()]
-    return (*lines, (operation.outcome, _OUTCOME_STYLES.get(operation.outcome, BAD)))
-
-
-def _clipped(text: str, width: int = 22) -> str:
-    return text if len(text) <= width else text[: width - 1] + "~"
-
-
-def _operation_rows(scene: Scene) -> list[Row]:
-    """Newest first."""
-    rows = []
-    for operation in reversed(scene.view.operations):
-        if not scene.matches(operation.key, operation.coordinator, operation.outcome):
-            continue
-        stand_ins = ",".join(f"{node}:{away}" for node, away in operation.hinted.items())
-        rows.append(
-            Row(
-                f"{operation.at_ms} {operation.op} {operation.key}",
-                (
-                    Cell(age_text(max(0, scene.now_ms - operation.at_ms)), DIM),
-                    Cell(operation.op),
-                    Cell(operation.key, "bold"),
-                    Cell(operation.coordinator),
-                    Cell(",".join(operation.answered)),
-                    Cell(stand_ins, WARN),
-                    Cell(operation.outcome, _OUTCOME_STYLES.get(operation.outcome, BAD)),
-                    Cell(f"{operation.took_ms:.1f}ms"),
-                ),
-            )
-        )
-    return rows

@@ -16,6 +16,14 @@ from kvctl.tui.glyphs import BAD, DIM, OK, PLAIN, WARN, color_of_node
 from kvctl.tui.page import Lookup, Page
 from kvctl.tui.scene import Scene
 from kvctl.tui.tail_table import TailTable
+from kvctl.view.happened_before import (
+    SHIVIZ_PATTERN,
+    Histories,
+    clock_text,
+    key_of,
+    own_count,
+    shiviz_log,
+)
 from kvctl.view.space_time import (
     ASCII_SIGNS,
     LINE_SIGNS,
@@ -53,13 +61,15 @@ class TimelinePage(Page):
     KEY = "6"
     NAME = "timeline"
     SUMMARY = "events as a space-time diagram"
-    KEYS = (("up/down", "step"), ("end", "follow"), ("E", "export text and SVG"))
+    KEYS = (("up/down", "step"), ("end", "follow"), ("E", "export"))
     HELP = (
         "Time runs downward. A full dot stands in the column of the node that tells, a hollow one "
         "in that of the node it tells about. Up and down step from event to event, End follows "
         "what happens now, / keeps only events in whose key, kind, node or details the text is. "
         "CLOCK of the event under the cursor is its trace clock: how many events of each node are "
-        "known to have happened before. E writes what is shown as a text file and an SVG."
+        "known to have happened before. AFTER are the newest events of others that it knew of, and "
+        "its node did not know at its own event before: they can have led to it. E writes what is "
+        "shown as text, as SVG with arrows from causes, and as a log for ShiViz."
     )
     DEFAULT_CSS = """
     TimelinePage #events { height: 1fr; }
@@ -74,6 +84,9 @@ class TimelinePage(Page):
         self._rows: dict[str, Row] = {}
         """Rows made so far; an event never changes, so its row is made once."""
         self._layout: tuple[object, ...] = ()
+        self._shows: tuple[object, ...] = ()
+        """What the rows were made of."""
+        self._histories = Histories(())
         self._detail = Text()
         self._past: list[TimelineEvent] | None = None
         """What happened before the dashboard began, None until it was read."""
@@ -98,10 +111,12 @@ class TimelinePage(Page):
         return None if self._past is not None else lambda reader: reader.past_events()
 
     def take(self, answer: object) -> None:
-        """What happened before; how it hangs together with the rest is not known."""
+        """What happened before."""
         assert isinstance(answer, list)
         self._past = [
-            TimelineEvent(one.at_ms, one.node, one.generation, one.seq, one.kind, one.fields, {})
+            TimelineEvent(
+                one.at_ms, one.node, one.generation, one.seq, one.kind, one.fields, one.clock
+            )
             for one in answer
         ]
         self.revision += 1
@@ -122,7 +137,18 @@ class TimelinePage(Page):
         if layout != self._layout:
             self._layout, self._rows = layout, {}
             table.set_columns(_columns(nodes, column_width, self.app.size.width))
+        shows = (scene.view.events, self._past, scene.filter, layout)
+        if not _is_same(shows, self._shows):
+            self._shows = shows
+            self._show_events(scene, table, column_width)
+        text = self._detail_text(scene, table)
+        if text != self._detail:
+            self._detail = text
+            self.query_one("#event", Static).update(text, layout=False)
+
+    def _show_events(self, scene: Scene, table: TailTable, column_width: int) -> None:
         events = self._all_events(scene.view)
+        self._histories = Histories(events)
         shown = [event for event in events if _passes(scene, event)][-EVENTS_SHOWN_MAX:]
         self._events = {_key(event): event for event in shown}
         self._rows = {
@@ -131,10 +157,6 @@ class TimelinePage(Page):
         }
         table.set_empty("no event matches" if events else "nothing happened yet")
         table.show(list(self._rows.values()))
-        text = self._detail_text(scene, table)
-        if text != self._detail:
-            self._detail = text
-            self.query_one("#event", Static).update(text)
 
     def _detail_text(self, scene: Scene, table: TailTable) -> Text:
         event = self.event
@@ -145,9 +167,16 @@ class TimelinePage(Page):
         text.append(f"  generation {event.generation}, event {event.seq}", DIM)
         if not table.follows:
             text.append("  standing still, End follows", WARN)
-        clock = " ".join(f"{name}:{count}" for name, count in sorted(event.clock.items()))
         text.append("\nCLOCK ", DIM)
-        text.append(clock or "not known: it happened before this dashboard began")
+        text.append(clock_text(event.clock) or "not known: it happened before this dashboard began")
+        if own_count(event):
+            led_by = [
+                f"{one.node} {one.kind} (event {one.seq})"
+                for one in self._histories.causes_of(event)
+            ]
+            if led_by:
+                text.append("  AFTER ", DIM)
+                text.append(", ".join(led_by))
         if scene.view.events_missed:
             text.append(f"  {scene.view.events_missed} events were missed", WARN)
         text.append(f"\n{details_of(event.fields)}")
@@ -173,10 +202,26 @@ class TimelinePage(Page):
         try:
             text = write_new_file(stem, "txt", timeline_text(events, nodes))
             svg = write_new_file(stem, "svg", timeline_svg(events, nodes, colors))
+            log = write_new_file(
+                stem,
+                "shiviz.log",
+                shiviz_log(events, {key_of(event): details_of(event.fields) for event in events}),
+            )
         except HomeError as error:
             self.post_message(self.Says(error.message, error.hint))
         else:
-            self.post_message(self.Says(f"{len(events)} events written to {text} and {svg}."))
+            sentence = f"{len(events)} events written to {text}, {svg} and {log}."
+            self.post_message(self.Says(sentence, f"ShiViz reads it with {SHIVIZ_PATTERN}"))
+
+
+def _is_same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Events and past by identity, for they are long; the rest by value."""
+    return (
+        len(one) == len(other)
+        and one[0] is other[0]
+        and one[1] is other[1]
+        and one[2:] == other[2:]
+    )
 
 
 def _key(event: TimelineEvent) -> str:
@@ -204,6 +249,13 @@ def _columns(nodes: tuple[str, ...], column_width: int, width: int) -> tuple[Col
     )
 
 
+def _style_of(event: TimelineEvent) -> str:
+    """What is bad or good in colour; what found nothing to do, faint."""
+    if event.fields.get("state") == "equal":
+        return DIM
+    return _STYLE_OF_KIND.get(event.kind, PLAIN)
+
+
 def _row(scene: Scene, key: str, event: TimelineEvent, column_width: int) -> Row:
     nodes = list(scene.view.nodes)
     signs = ASCII_SIGNS if scene.glyphs.ascii else LINE_SIGNS
@@ -213,7 +265,7 @@ def _row(scene: Scene, key: str, event: TimelineEvent, column_width: int) -> Row
         (
             Cell(clock_time(event.at_ms), DIM),
             Cell(diagram_row(event, nodes, column_width, signs), color_of_node(place)),
-            Cell(event.kind, _STYLE_OF_KIND.get(event.kind, PLAIN)),
+            Cell(event.kind, _style_of(event)),
             Cell(details_of(event.fields), DIM),
         ),
     )

@@ -107,7 +107,8 @@ def event(
 
 def put_seen(key: str, at_ms: int, **hinted: str) -> OperationSeen:
     """A put that two nodes acknowledged."""
-    return OperationSeen(at_ms, "put", key, "n1", ("n1", "n2"), hinted, "ok", 2.5)
+    asked = ("n1", "n2", *(hinted or ("n3",)))
+    return OperationSeen(at_ms, "put", key, "n1", ("n1", "n2"), hinted, "ok", 2.5, asked)
 
 
 def all_up(at_ms: int = BEGAN_MS + 1000) -> list[Observation]:

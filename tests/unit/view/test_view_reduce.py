@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvctl.view.event_sequence import Place, is_news, missed_before
-from kvctl.view.observation import NodeEvent, Observation, ProcessWord
+from kvctl.view.observation import NodeEvent, Observation, OperationSeen, ProcessWord
 from kvctl.view.reduce import reduce
 from kvctl.view.state import EVENTS_MAX, ClusterView, HintQueueView, changed
 from node.config import QuorumConfig
@@ -275,6 +277,37 @@ def test_operations_of_nodes_are_kept_in_the_order_of_time_and_once() -> None:
         answered("n1", LATER_MS + 1, operations=[said]),
     )
     assert [(one.op, one.coordinator) for one in view.operations] == [("get", "n1"), ("put", "n1")]
+
+
+def told_by_the_coordinator(at_ms: int) -> dict[str, Any]:
+    return {
+        "at_ms": at_ms,
+        "op": "put",
+        "key": "k",
+        "partition": 3,
+        "asked": ["n1", "n2", "n3"],
+        "answered": ["n1", "n2"],
+        "took_ms": 1.0,
+    }
+
+
+@pytest.mark.parametrize("client_first", [True, False])
+def test_what_client_and_coordinator_tell_of_one_request_is_one_operation(
+    client_first: bool,
+) -> None:
+    by_client = OperationSeen(BEGAN_MS + 9, "put", "k", "n1", ("n1", "n2"), took_ms=8.0)
+    by_node = answered("n1", LATER_MS, operations=[told_by_the_coordinator(BEGAN_MS + 4)])
+    told = [by_client, by_node] if client_first else [by_node, by_client]
+    (operation,) = view_after(cluster_seen(), *told).operations
+    assert operation.asked == ("n1", "n2", "n3"), "the coordinator knows more"
+    assert operation.partition == 3
+
+
+@pytest.mark.parametrize("at_ms", [BEGAN_MS - 20, BEGAN_MS + 20])
+def test_an_operation_outside_the_time_a_client_waited_is_another_one(at_ms: int) -> None:
+    by_client = OperationSeen(BEGAN_MS + 9, "put", "k", "n1", ("n1", "n2"), took_ms=8.0)
+    by_node = answered("n1", LATER_MS, operations=[told_by_the_coordinator(at_ms)])
+    assert len(view_after(cluster_seen(), by_client, by_node).operations) == 2
 
 
 def test_conflicts_are_counted_once_though_every_replica_counts_them() -> None:
