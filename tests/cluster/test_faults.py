@@ -216,10 +216,14 @@ def test_nodes_that_are_down_or_paused_are_given_the_fault_and_healed_all_the_sa
     assert transport(cluster, "n4", "faults") == []
 
 
-def test_a_node_paused_under_load_comes_back_accusing_nobody_and_does_nothing_stale(
-    cluster: Cluster, client: Client
+def test_a_node_paused_under_load_comes_back_accusing_nobody_and_nothing_is_lost(
+    cluster: Cluster,
 ) -> None:
-    """Three seconds here are as long for the nodes as twenty at the default settings."""
+    """Three seconds here are as long for the nodes as twenty at the default settings.
+
+    All it knows of the others is three seconds old when it wakes: a node that judged by that would
+    accuse them at once, long before anything that happens later can make it suspect somebody.
+    """
     stop = threading.Event()
     writers = [Writer(cluster, 100 + index, stop) for index in range(2)]
     for writer in writers:
@@ -235,9 +239,9 @@ def test_a_node_paused_under_load_comes_back_accusing_nobody_and_does_nothing_st
     for writer in writers:
         writer.join()
     lines = (cluster.directory.node("n3") / "events.jsonl").read_text().splitlines()
-    told = [event for event in map(json.loads, lines) if event["at"] >= resumed_ms]
+    at_once = (resumed_ms, resumed_ms + QUICK.suspect_after_ms * 0.7)
+    told = [event for event in map(json.loads, lines) if at_once[0] <= event["at"] < at_once[1]]
     assert [event for event in told if event["kind"] in ("member_suspected", "member_down")] == []
-    assert client.status("n3")["stale_requests"] > 0, "it found a queue"
     cluster.wait("converged")
     assert sum(len(writer.acknowledged) for writer in writers) > 100
     assert lost_writes(cluster, writers) == []
