@@ -21,6 +21,10 @@ from pathlib import Path
 from node.storage.block import Block, decode_block, header_checksum, place_of, position_of
 from node.storage.sstable import COLUMNS, UNREADABLE, TableDescription
 
+FAILURES_MAX = 16_384
+"""Rows that cannot be read one after the other: more than one bad page of SQLite's index of them
+can cost, and some 50 ms of looking for what is not there."""
+
 _ROW = f"SELECT {COLUMNS} FROM blocks WHERE rowid = ?"
 
 
@@ -62,16 +66,23 @@ class Salvage:
     def _blocks(self) -> Iterator[Block]:
         """Every block whose header is sound, as far as SQLite gets at them.
 
-        There are fewer blocks than records; how many cannot be asked of a damaged file.
+        There are fewer blocks than records; how many cannot be asked of a damaged file. So the end
+        is where very many in a row are not to be had.
         """
         try:
             uri = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
             with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
                 connection.execute("PRAGMA mmap_size = 0")
+                failures = 0
                 for number in range(1, self._description.row_count + 1):
                     block = self._block(connection, number)
                     if block is not None:
+                        failures = 0
                         yield block
+                    else:
+                        failures += 1
+                        if failures == FAILURES_MAX:
+                            return
         except sqlite3.Error:
             return  # nothing of it can be read: all is one gap
 
