@@ -85,6 +85,10 @@ def test_an_overwriting_put_does_not_take_a_doubted_copy_for_all_there_is(via, k
     cluster.run_for(2)
     reply = cluster.put(via, "k", "v3")
     assert isinstance(reply, Failed) and reply.kind == kind
+    stored = kind == FailureKind.INDETERMINATE
+    cluster.heal()
+    assert cluster.run_until(lambda: not doubted(cluster, "n1"), 30)
+    assert values(cluster.get(via, "k", r=3)) == (["v2", "v3"] if stored else ["v2"])
 
 
 def test_a_doubted_key_stays_so_over_a_restart_and_other_keys_are_not_concerned():
