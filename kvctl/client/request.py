@@ -170,7 +170,8 @@ class Pending:
 
     def answered(self) -> ClientReply:
         """Block until done; the reply as it came, or raises the request's error."""
-        self.wait()
+        if not self.done:
+            self.driver.wait(self)
         if self.error is not None:
             raise self.error
         assert self.reply is not None

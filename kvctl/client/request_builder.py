@@ -37,6 +37,9 @@ class RequestBuilder:
         self._n = config.quorum.n
         self._timeout_s = check_timeout(timeout_s)
         self._skew_s = config.timing.clock_skew_ms / 1000
+        # What every request with the usual timeout is given, worked out once.
+        self._usual_put = self._budget(timeout_s, writes=True)
+        self._usual_get = self._budget(timeout_s, writes=False)
         self._client = SystemRandom().getrandbits(63)
 
     def put(
@@ -64,14 +67,12 @@ class RequestBuilder:
             token = self._token(key, context, blind)
             kind = _CONTEXT
         if timeout_s is None:
-            timeout_s = self._timeout_s
+            budget_s, attempt_s, node_s = self._usual_put
         else:
-            check_timeout(timeout_s)
+            budget_s, attempt_s, node_s = self._budget(check_timeout(timeout_s), writes=True)
         number = self._next_id()
         started_ms = int(time.time() * 1000)
         started_at = time.monotonic()
-        budget_s = timeout_s * (1 + GRACE_SHARE)
-        attempt_s, node_s = plan_attempt(budget_s, writes=True, skew_s=self._skew_s)
         request = ClientPut(
             number,
             key,
@@ -112,8 +113,9 @@ class RequestBuilder:
         key = self.key_bytes(key)
         if timeout_s is None:
             timeout_s = self._timeout_s
+            budget_s, attempt_s, _ = self._usual_get
         else:
-            check_timeout(timeout_s)
+            budget_s, attempt_s, _ = self._budget(check_timeout(timeout_s), writes=False)
         repair_mode = _REPAIRS.get(repair)
         if repair_mode is None:
             raise InvalidRequestError(f"repair must be async or blocking, not {repair!r}.")
@@ -127,8 +129,6 @@ class RequestBuilder:
             explain,
         )
         started_at = time.monotonic()
-        budget_s = timeout_s * (1 + GRACE_SHARE)
-        attempt_s, _ = plan_attempt(budget_s, writes=False, skew_s=self._skew_s)
         return PendingGet(
             self._loop,
             request,
@@ -139,6 +139,11 @@ class RequestBuilder:
             via=via,
             content_bytes=len(key),
         )
+
+    def _budget(self, timeout_s: float, *, writes: bool) -> tuple[float, float, float]:
+        """(seconds in all, for the first attempt, until the node must not act any more)."""
+        budget_s = timeout_s * (1 + GRACE_SHARE)
+        return budget_s, *plan_attempt(budget_s, writes=writes, skew_s=self._skew_s)
 
     def restart_clock(self, pending: Pending) -> None:
         """Stamp a request again that had to wait before its first attempt."""
@@ -164,7 +169,7 @@ class RequestBuilder:
         """The key as bytes. Raises `InvalidRequestError` or `TooLargeError`."""
         if isinstance(key, str):
             key = _encode(key, "a key")
-        else:
+        elif not key.isascii():
             try:
                 key.decode("utf-8")
             except UnicodeDecodeError as error:

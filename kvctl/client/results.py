@@ -181,11 +181,11 @@ class GetResult:
         """The siblings people should see: () for a deleted key, one for each write."""
         if self._live is None:
             siblings = self._object().siblings
-            if len(siblings) > 1:
+            if len(siblings) == 1:
+                self._live = () if siblings[0].value is None else siblings
+            else:
                 siblings = _one_for_each_request(siblings)
-            if all(one.value is None for one in siblings):
-                siblings = ()
-            self._live = siblings
+                self._live = () if all(one.value is None for one in siblings) else siblings
         return self._live
 
 
