@@ -22,11 +22,10 @@ def header_text(scene: Scene, width: int) -> Text:
         Text(view.cluster or "?", "bold"),
         Text(" ".join([*(f"{letter}{sign}{value}" for letter, value in numbers), quorum.mode])),
         _ranges(scene, wide),
+        *([Text(f"faults {len(view.faults)}", f"bold {BAD}")] if view.faults else []),
         _count("conflicts" if wide else "confl", view.conflicts, WARN),
         _count("hints", view.hints_total, WARN),
     ]
-    if view.faults:
-        parts.append(Text(f"faults {len(view.faults)}", f"bold {BAD}"))
     if scene.recording:
         parts.append(Text("REC", f"bold {BAD}"))
     if scene.filter:

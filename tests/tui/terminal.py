@@ -20,6 +20,8 @@ import pyte
 
 DEADLINE_S = 60.0
 ROOT = Path(__file__).parents[2]
+_OF_OTHERS = {"NO_COLOR", "COLUMNS", "LINES"}
+"""What a test runner's environment may say of a terminal that is not this one."""
 
 
 class Terminal:
@@ -50,7 +52,7 @@ class Terminal:
             cwd=ROOT,
             start_new_session=True,
             env={
-                **{name: value for name, value in os.environ.items() if name != "NO_COLOR"},
+                **{name: value for name, value in os.environ.items() if name not in _OF_OTHERS},
                 "TERM": "xterm-256color",
                 **(environment or {}),
             },
