@@ -78,6 +78,9 @@ class Version:
     minted_s: float
     ended: frozenset[Dot]
     """Itself, and every version that it rightly superseded, directly or through others."""
+    seen_ended: frozenset[Dot] = frozenset()
+    """The same as far as its maker had seen it: without what second names of those ended in turn,
+    which are for their own holders to know."""
     holders: set[str] = field(default_factory=set)
     """Nodes on whose disks a copy that has seen the version was ever durable."""
     settled_s: float | None = None
@@ -132,29 +135,23 @@ class KeyHistory:
 
     def seen_ended_by(self, dot: Dot) -> set[Dot]:
         """What nobody who holds `dot` may hold beside it: what it had seen and superseded, under
-        whatever name. What a second name of those ended in turn, is for its own holder to know.
-        """
+        whatever name."""
         version = self.versions[dot]
         seconds = self.second_names
-        for_good = version.ended - version.overtaken
-        return {*version.ended, *(seconds[one] for one in for_good if one in seconds)} - {dot}
+        for_good = version.seen_ended - version.overtaken
+        return {*version.seen_ended, *(seconds[one] for one in for_good if one in seconds)} - {dot}
 
-    def ends_of(
-        self, write: Write, seen_there: CausalContext, beside: set[Dot], overtaken: Set[Dot]
-    ) -> set[Dot]:
-        """What a put may supersede: nothing if it is blind, what its context covers if it has one,
-        and what its coordinator knew and did not leave alive if it overwrites.
+    def superseded_by(self, write: Write, seen_there: CausalContext, beside: set[Dot]) -> set[Dot]:
+        """What a put may supersede directly: nothing if it is blind, what its context covers if it
+        has one, and what its coordinator knew and did not leave alive if it overwrites.
 
-        `seen_there`, `beside` and `overtaken` are of the object in which the new version appears
-        first.
+        `seen_there` and `beside` are of the object in which the new version appears first.
         """
         if write.kind is PutKind.BLIND:
             return set()
         if write.kind is PutKind.CONTEXT:
-            direct = {dot for dot in self.versions if write.seen.covers(*dot)}
-        else:
-            direct = {dot for dot in self.versions if dot not in beside and seen_there.covers(*dot)}
-        return self.ended_by(direct, direct - overtaken)
+            return {dot for dot in self.versions if write.seen.covers(*dot)}
+        return {dot for dot in self.versions if dot not in beside and seen_there.covers(*dot)}
 
 
 def name_of(request: Request) -> str:

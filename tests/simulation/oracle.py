@@ -332,13 +332,16 @@ class DiskOracle:
             [Dot(*dot) for dot in stored.overtaken]
             + [Dot(one.actor, one.replaces) for one in stored.siblings if one.replaces]
         )
-        ended = history.ends_of(write, stored.context, beside, overtaken)
+        direct = history.superseded_by(write, stored.context, beside)
+        ended = history.ended_by(direct, direct - overtaken)
+        seen_ended = set(direct).union(*(history.versions[dot].seen_ended for dot in direct))
         version = Version(
             dot=sibling.dot,
             write=write,
             order=oracle.versions,
             minted_s=oracle.time_s(),
             ended=frozenset(ended | {sibling.dot}),
+            seen_ended=frozenset(seen_ended | {sibling.dot}),
             replaces=first,
             overtaken=overtaken,
         )
