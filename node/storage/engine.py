@@ -290,8 +290,7 @@ class SqliteStorageEngine:
         if time.monotonic() - self._space_checked_s >= SPACE_CHECK_INTERVAL_S:
             self._space_check_due_bytes = 0
         else:
-            left = SPACE_CHECK_BYTES - self._unchecked_bytes
-            self._space_check_due_bytes = max(left, self._unwritten_bytes + 1)
+            self._space_check_due_bytes = SPACE_CHECK_BYTES - self._unchecked_bytes
 
     def _check_space(self) -> bool:
         try:

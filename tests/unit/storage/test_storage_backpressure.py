@@ -248,3 +248,23 @@ class TestBackgroundWorker:
         assert len(attempts) == 3
         assert seen == ["flaky failed: not yet"] * 2
         assert worker.errors == {}
+
+
+def test_the_free_space_is_looked_at_again_after_so_many_bytes_however_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SPACE_CHECK_INTERVAL_S", 3600.0)
+    free = [1 << 40]
+    engine = SqliteStorageEngine.open(
+        tmp_path, StorageConfig(), partitions=PARTITIONS, free_bytes=lambda: free[0]
+    )
+    assert engine.accepts_writes()
+    free[0] = 0
+    written = 0
+    while engine.accepts_writes():
+        written += 1
+        engine.put(0, b"key-%05d" % written, record(written, 1000))
+        engine.commit()
+        assert written < 100
+    assert written * 1000 >= engine_module.SPACE_CHECK_BYTES - 1100
+    engine.close()
