@@ -13,7 +13,11 @@ from typing import Any
 
 from node.errors import FailureKind, InvalidRequestError, StoreError
 from node.ports import Instant
-from node.protocol.messages import AdminDone, ClientAdmin, Failed
+from node.protocol.client_messages import (
+    AdminDone,
+    ClientAdmin,
+    Failed,
+)
 
 Command = Callable[[dict[str, Any], Instant], dict[str, Any]]
 

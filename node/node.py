@@ -25,7 +25,7 @@ from node.node_state import NodeState
 from node.operator_requests import OperatorRequests
 from node.outbox import Outbox
 from node.ports import Instant, StorageEngine
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientAdmin,
     ClientDescribe,
     ClientGet,
@@ -34,6 +34,8 @@ from node.protocol.messages import (
     ClientScan,
     ClientSetQuorum,
     ClientStatus,
+)
+from node.protocol.messages import (
     Forward,
     GossipDeltas,
     GossipDigest,

@@ -17,7 +17,15 @@ from node.membership.member import MemberStatus
 from node.membership.peer_liveness import PeerLiveness
 from node.outbox import Outbox
 from node.ports import StorageEngine
-from node.protocol.messages import ClientReply, Failed, ForwardReply, GetDone, PutDone
+from node.protocol.client_messages import (
+    ClientReply,
+    Failed,
+    GetDone,
+    PutDone,
+)
+from node.protocol.messages import (
+    ForwardReply,
+)
 from node.replication.hinted_handoff import HintedHandoff
 from node.replication.merkle_tree import MerkleTree
 from node.replication.replica import Replica

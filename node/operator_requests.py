@@ -12,7 +12,7 @@ from node.config import QuorumConfig
 from node.errors import ConfigError, FailureKind
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientAdmin,
     ClientDescribe,
     ClientSetQuorum,

@@ -11,7 +11,14 @@ from typing import Any
 import msgspec
 
 from node.causality.trace_clock import TraceClock
-from node.protocol.messages import ClientReply, PeerMessage, ReplicaPutAck, ReplicaSame
+from node.protocol.client_messages import (
+    ClientReply,
+)
+from node.protocol.messages import (
+    PeerMessage,
+    ReplicaPutAck,
+    ReplicaSame,
+)
 
 IDS_PER_MESSAGE_MAX = 4096
 """Answers that say nothing but yes share a message, up to so many."""

@@ -24,13 +24,15 @@ from node.config import (
     TimingConfig,
 )
 from node.ports import Instant
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
     ClientScan,
-    PeerMessage,
     PutKind,
+)
+from node.protocol.messages import (
+    PeerMessage,
 )
 from tests.virtual_hosts import VirtualHosts
 

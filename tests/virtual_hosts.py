@@ -22,8 +22,14 @@ from node.identity import open_identity
 from node.node import Node
 from node.outbox import Event
 from node.ports import Instant
+from node.protocol.client_messages import (
+    ClientReply,
+    ClientRequest,
+)
 from node.protocol.codec import decode_replies, decode_requests, encode_replies, encode_requests
-from node.protocol.messages import ClientReply, ClientRequest, PeerFrame
+from node.protocol.messages import (
+    PeerFrame,
+)
 from tests.memory_storage_engine import DiskImage, MemoryStorageEngine
 from tests.virtual_network import VirtualNetwork
 from tests.virtual_time import VirtualTime

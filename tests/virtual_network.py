@@ -12,7 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.protocol.codec import decode_peer_frame, encode_peer_frame
-from node.protocol.messages import PeerFrame, PeerMessage
+from node.protocol.messages import (
+    PeerFrame,
+    PeerMessage,
+)
 from tests.virtual_time import VirtualTime
 
 Link = tuple[str, str]

@@ -28,7 +28,7 @@ from kvctl.client.results import GetResult, KeyOnly, PutResult
 from kvctl.cluster.directory import open_cluster
 from node.config import ClusterConfig, QuorumConfig
 from node.errors import ConfigError, InvalidRequestError, ProtocolError
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientDescribe,
     ClientRequest,
     ClientScan,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from node.config import QuorumConfig
-from node.protocol.messages import Description
+from node.protocol.client_messages import (
+    Description,
+)
 from node.ring.partition_map import PartitionMap
 
 

@@ -33,7 +33,7 @@ from node.errors import (
     StoreError,
     UnavailableError,
 )
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientPut,
     ClientReply,
     ClientRequest,

@@ -17,7 +17,12 @@ from kvctl.client.request_loop import RequestLoop
 from node.causality.context_token import decode_token, token_from_text
 from node.config import ClusterConfig, QuorumMode
 from node.errors import ConfigError, InvalidRequestError, TooLargeError
-from node.protocol.messages import ClientGet, ClientPut, PutKind, RepairMode
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    PutKind,
+    RepairMode,
+)
 
 # Plain integers: reading an enum member costs a tenth of a whole request.
 _OVERWRITE, _CONTEXT, _BLIND = (int(kind) for kind in PutKind)

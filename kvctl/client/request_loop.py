@@ -35,8 +35,14 @@ from kvctl.client.request import (
 from kvctl.client.routing import CONNECT_PATIENCE_S, RECONNECT_AFTER_S, Router
 from node.config import ClusterConfig
 from node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
+from node.protocol.client_messages import (
+    ClientDescribe,
+    ClientPut,
+    ClientReply,
+    Description,
+    Failed,
+)
 from node.protocol.codec import decode_replies
-from node.protocol.messages import ClientDescribe, ClientPut, ClientReply, Description, Failed
 
 SWEEP_INTERVAL_S = 0.05
 REFUSALS_MAX = 5

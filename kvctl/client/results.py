@@ -31,7 +31,9 @@ from node.causality.siblings import (
     decode_object,
     encode_context,
 )
-from node.protocol.messages import PutDone
+from node.protocol.client_messages import (
+    PutDone,
+)
 
 
 class Version(NamedTuple):

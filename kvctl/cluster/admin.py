@@ -21,8 +21,13 @@ import zmq
 
 from node.config import ClusterConfig, NodeSpec
 from node.errors import ConfigError, ProtocolError
+from node.protocol.client_messages import (
+    ClientReply,
+    ClientRequest,
+    ClientStatus,
+    StatusDone,
+)
 from node.protocol.codec import decode_replies, encode_requests
-from node.protocol.messages import ClientReply, ClientRequest, ClientStatus, StatusDone
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 _RECONNECT_MS = 20

@@ -14,7 +14,11 @@ from kvctl.cluster.directory import ClusterDirectory
 from kvctl.errors import ClusterUnreachableError
 from node.config import ClusterConfig
 from node.errors import ERROR_BY_FAILURE, InvalidRequestError
-from node.protocol.messages import AdminDone, ClientAdmin, Failed
+from node.protocol.client_messages import (
+    AdminDone,
+    ClientAdmin,
+    Failed,
+)
 
 ANSWER_TIMEOUT_S = 1.0
 """How long a node may take to answer a command; each only starts work or looks something up."""

@@ -17,7 +17,10 @@ from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.processes import ProcessState, state_of
 from kvctl.errors import ContradictionError
 from node.config import QuorumConfig
-from node.protocol.messages import ClientSetQuorum, QuorumSet
+from node.protocol.client_messages import (
+    ClientSetQuorum,
+    QuorumSet,
+)
 
 _ASK_S = 2.0
 

@@ -33,8 +33,7 @@ from kvctl.view.observation import (
 )
 from node.config import ClusterConfig, NodeSpec
 from node.errors import ProtocolError, StoreError
-from node.protocol.codec import decode_replies, encode_requests
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     ClientDescribe,
@@ -43,6 +42,7 @@ from node.protocol.messages import (
     Description,
     StatusDone,
 )
+from node.protocol.codec import decode_replies, encode_requests
 from node.ring.claim import claim
 from node.ring.server import Server
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key

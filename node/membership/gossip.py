@@ -30,7 +30,11 @@ from typing import NamedTuple
 from node.membership.digest import DigestEntry, decode_digest, encode_digest, encode_entries
 from node.membership.member import Member, check_delta
 from node.membership.removed_members import RemovedMembers
-from node.protocol.messages import GossipDeltas, GossipReply, MemberDelta
+from node.protocol.messages import (
+    GossipDeltas,
+    GossipReply,
+    MemberDelta,
+)
 
 DIGEST_MEMBERS_MAX = 256
 DELTAS_BYTES_MAX = 32 * 1024

@@ -29,7 +29,10 @@ import mmh3
 
 from node.errors import ProtocolError
 from node.membership.observations import decode_accused
-from node.protocol.messages import MemberDelta, StateValue
+from node.protocol.messages import (
+    MemberDelta,
+    StateValue,
+)
 
 COUNTER_MAX = (1 << 32) - 1
 """Generations, heartbeats and versions fit four bytes: at ten a second, thirteen years a start."""

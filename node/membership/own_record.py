@@ -14,7 +14,9 @@ from node.membership.member import Member, StateKey
 from node.membership.removed_members import RemovedMembers
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import GossipDigest
+from node.protocol.messages import (
+    GossipDigest,
+)
 
 LOAD_WEIGHT = 0.2
 """Of the latest round in the smoothed load: about the last five rounds count."""

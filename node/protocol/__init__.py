@@ -1,1 +1,4 @@
-"""What travels between processes: message types (`messages`) and their framing (`codec`)."""
+"""What travels between processes: message types and their framing (`codec`).
+
+`client_messages` between clients and nodes, `messages` and `repair_messages` between nodes.
+"""

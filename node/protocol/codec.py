@@ -26,7 +26,13 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from node.errors import ProtocolError
-from node.protocol.messages import ClientReply, ClientRequest, PeerFrame
+from node.protocol.client_messages import (
+    ClientReply,
+    ClientRequest,
+)
+from node.protocol.messages import (
+    PeerFrame,
+)
 
 PROTOCOL_VERSION = 2
 FRAME_BYTES_MAX = 64 * 1024 * 1024

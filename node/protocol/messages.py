@@ -1,223 +1,36 @@
-"""Every message, as a typed struct. Handlers are named `on_<message>`.
+"""Every message between nodes, and the rules of all. Handlers are named `on_<message>`.
 
 Structs are encoded as msgpack arrays headed by an integer tag, so a batch of mixed messages is
 decoded and validated in one call. Field order *is* the format: append, never reorder.
 
-Two vocabularies, on two sockets: `ClientRequest`/`ClientReply` between clients and a node, and
-`PeerMessage` between nodes. Keys and values are bytes. Deadlines are wall-clock milliseconds, since
-they travel between processes; correlation `id`s are chosen by the asker and only echoed.
+Two vocabularies, on two sockets: `ClientRequest`/`ClientReply` between clients and a node
+(`client_messages`), and `PeerMessage` between nodes: those of replicas and of members are here,
+those of repair in `repair_messages`. Keys and values are bytes. Deadlines are wall-clock
+milliseconds, since they travel between processes; correlation `id`s are chosen by the asker and
+only echoed.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
 
 import msgspec
 
-
-class PutKind(IntEnum):
-    """What a put supersedes."""
-
-    OVERWRITE = 0
-    """Whatever a read quorum holds at the moment."""
-    CONTEXT = 1
-    """Exactly what the given causal context covers."""
-    BLIND = 2
-    """Nothing: whatever is there stays as siblings."""
-
-
-class RepairMode(IntEnum):
-    """When a get mends replicas that differ."""
-
-    ASYNC = 0
-    """After the answer."""
-    BLOCKING = 1
-    """Before it, so that reads are monotonic."""
-
-
-# ---------------------------------------------------------------- client → node
-
-
-class ClientPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
-    """Store `value` (None: a tombstone, that is, a delete) under `key`."""
-
-    id: int
-    key: bytes
-    value: bytes | None
-    kind: int
-    deadline_ms: int
-    client: int
-    """Random 63-bit id of the client instance; with `sequence` it names the request for ever."""
-    sequence: int
-    started_ms: int
-    """When the first attempt was made: bounds how far back a retry has to look."""
-    attempt: int = 0
-    """0 the first time; retries are looked up before anything is stored again."""
-    context: bytes = b""
-    """The opaque context token, for `PutKind.CONTEXT`."""
-    w: int = 0
-    """0: the cluster's."""
-    mode: int = 0
-
-
-class ClientGet(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
-    """Read all current versions of `key`."""
-
-    id: int
-    key: bytes
-    deadline_ms: int
-    r: int = 0
-    mode: int = 0
-    repair: int = 0
-    explain: bool = False
-
-
-class ClientScan(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
-    """One page of all keys in (partition, key) order, from a given place.
-
-    `conflicts_only` keeps only keys that have more than one sibling.
-    """
-
-    id: int
-    partition: int
-    key: bytes
-    prefix: bytes
-    limit: int
-    deadline_ms: int
-    r: int = 0
-    keys_only: bool = False
-    conflicts_only: bool = False
-
-
-class ClientDescribe(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
-    """Ask for the partition map and the addresses of the members."""
-
-    id: int
-
-
-class ClientStatus(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
-    """Ask a node for a snapshot of itself."""
-
-    id: int
-
-
-class ClientSetQuorum(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
-    """Change the node's default R, W and mode, live. kvctl keeps the durable copy."""
-
-    id: int
-    r: int
-    w: int
-    mode: str
-
-
-class ClientAdmin(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
-    """An operator's command to one node: look at its queues and beliefs, push, hold, repair.
-
-    `arguments` and the result are plain JSON-like data: they travel between people and nodes, and
-    each command validates its own.
-    """
-
-    id: int
-    command: str
-    arguments: dict[str, Any] = {}
-
-
-ClientRequest = (
-    ClientPut
-    | ClientGet
-    | ClientScan
-    | ClientDescribe
-    | ClientStatus
-    | ClientSetQuorum
-    | ClientAdmin
+from node.protocol.client_messages import ClientGet, ClientPut, Failed, GetDone, PutDone
+from node.protocol.repair_messages import (
+    HandoffAck,
+    HandoffPut,
+    MerkleKeys,
+    MerkleKeysReply,
+    MerkleQuery,
+    MerkleReply,
+    ReapAnswer,
+    ReapDone,
+    ReapOrder,
+    ReapQuestion,
+    RepairKeys,
+    RepairKeysReply,
 )
-
-
-# ---------------------------------------------------------------- node → client
-
-
-class PutDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=33):
-    """The write reached its quorum. `context` is the raw given context plus the new dot."""
-
-    id: int
-    context: bytes
-    siblings: int
-    """How many versions the coordinator's copy is left with."""
-    coordinator: str
-    acked: tuple[str, ...]
-    hinted: dict[str, str] = {}
-    """Holder of a hint → the primary it stands for."""
-    degraded: bool = False
-    """True when some primary did not take part, so that repair has something left to do."""
-
-
-class GetDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=34):
-    """The merge of at least R answers. `content` is an encoded object, b"" if no copy exists."""
-
-    id: int
-    content: bytes
-    coordinator: str
-    replied: tuple[str, ...]
-    degraded: bool = False
-    explanation: dict[str, Any] | None = None
-
-
-class ScanDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=35):
-    """A page: (key, encoded object) pairs, and where to go on (partition -1 at the end)."""
-
-    id: int
-    entries: tuple[tuple[bytes, bytes], ...]
-    next_partition: int
-    next_key: bytes
-
-
-class Description(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=36):
-    """Who the members are and who owns what. `ring` is `PartitionMap.to_document()`."""
-
-    id: int
-    cluster_id: str
-    name: str
-    ring: bytes
-    quorum: tuple[int, int, int, str]
-    """N, R, W, mode."""
-    clients: dict[str, str]
-    """Member name → client endpoint."""
-
-
-class StatusDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=37):
-    """A node's snapshot of itself (see `node.status` for the fields)."""
-
-    id: int
-    snapshot: dict[str, Any]
-
-
-class QuorumSet(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=38):
-    """The node now uses the quorum it was given."""
-
-    id: int
-
-
-class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=39):
-    """The request failed; `kind` is a `FailureKind`."""
-
-    id: int
-    kind: int
-    message: str
-    hint: str = ""
-
-
-class AdminDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=40):
-    """The result of a `ClientAdmin` command."""
-
-    id: int
-    result: dict[str, Any]
-
-
-ClientReply = (
-    PutDone | GetDone | ScanDone | Description | StatusDone | QuorumSet | Failed | AdminDone
-)
-
 
 # ---------------------------------------------------------------- node ↔ node
 
@@ -408,136 +221,6 @@ class GossipDeltas(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7
 
 MembershipMessage = Ping | PingAck | GossipDigest | GossipReply | GossipDeltas
 """Handled whatever ring the sender is in: that is how it learns of a newer one."""
-
-
-class HandoffPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=100):
-    """A hint goes home: merge this object into your copy, durably."""
-
-    id: int
-    key: bytes
-    content: bytes
-    recent: bytes
-
-
-class HandoffAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=101):
-    """Stored: everything that the object of `HandoffPut` `id` held is now on this disk."""
-
-    id: int
-
-
-class MerkleState(IntEnum):
-    """Whether a node can take part in a comparison."""
-
-    READY = 0
-    BUILDING = 1
-    """Its tree is not complete yet: ask again in a moment."""
-    REFUSED = 2
-    """It takes no writes now (disk full), so it cannot be repaired."""
-
-
-class MerkleQuery(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=85):
-    """Which of these hashes differ from yours? (`node.replication.merkle_pair` has the levels.)"""
-
-    id: int
-    level: int
-    parents: tuple[int, ...]
-    hashes: bytes
-    """Of all children of the parents, 16 bytes each, in order."""
-    deadline_ms: int
-
-
-class MerkleReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=86):
-    """The numbers of the children that differ. `state` is a `MerkleState`."""
-
-    id: int
-    state: int
-    differing: tuple[int, ...] = ()
-    proven: bool = True
-    """False: the replier is itself rebuilding something the two share."""
-
-
-class MerkleKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=87):
-    """My (key, digest) pairs in some leaves of a partition, from `start` up to `stop`.
-
-    `stop` None: to the end of the partition. Partition -1: only these keys are meant, wherever they
-    lie; then nothing else is reported. With `sparse`: all I have in these partitions.
-    """
-
-    id: int
-    partition: int
-    leaves: int
-    """Bit i stands for leaf i."""
-    start: bytes
-    stop: bytes | None
-    entries: tuple[tuple[bytes, bytes], ...]
-    deadline_ms: int
-    sparse: tuple[int, ...] = ()
-
-
-class MerkleKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=88):
-    """Keys that differ with the replier's digests (b"": no readable copy), before `next_key`."""
-
-    id: int
-    entries: tuple[tuple[bytes, bytes], ...]
-    next_key: bytes | None
-    """None: everything up to the `stop` asked for was compared."""
-    unlisted: tuple[int, ...] = ()
-    """Those of the `sparse` partitions that were not compared: the replier has too much in them."""
-
-
-class RepairKeys(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=89):
-    """Merge these (key, content, recent) copies, and send back what you have more.
-
-    Empty content: the sender has no copy and asks for one.
-    """
-
-    id: int
-    copies: tuple[tuple[bytes, bytes, bytes], ...]
-    deadline_ms: int
-
-
-class RepairKeysReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=90):
-    """The replier's copies after the merge, where they are not what it was sent."""
-
-    id: int
-    state: int
-    copies: tuple[tuple[bytes, bytes, bytes], ...] = ()
-    deferred: tuple[bytes, ...] = ()
-    """Keys whose copies did not fit: ask for them again."""
-    changed: tuple[int, ...] = ()
-    """Places in the request of the keys whose copy at the replier changed."""
-    unproven: tuple[int, ...] = ()
-    """Places of the keys of which the replier's copy, or having none, is no evidence."""
-
-
-class ReapQuestion(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=91):
-    """May the tombstones (key, digest) be forgotten, as far as you are concerned?"""
-
-    id: int
-    keys: tuple[tuple[bytes, bytes], ...]
-    deadline_ms: int
-
-
-class ReapAnswer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=92):
-    """One answer per key: a primary holds just that tombstone, and nobody anything else."""
-
-    id: int
-    clear: tuple[bool, ...]
-
-
-class ReapOrder(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=93):
-    """Drop the copies that still have these digests: every member cleared them twice."""
-
-    id: int
-    keys: tuple[tuple[bytes, bytes], ...]
-    deadline_ms: int
-
-
-class ReapDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=94):
-    """Whether each key's copy is gone now."""
-
-    id: int
-    dropped: tuple[bool, ...]
 
 
 PeerMessage = (

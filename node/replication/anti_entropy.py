@@ -25,7 +25,11 @@ from node.admin import AdminCommands
 from node.errors import InvalidRequestError, UnavailableError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import MerkleKeysReply, MerkleReply, RepairKeysReply
+from node.protocol.repair_messages import (
+    MerkleKeysReply,
+    MerkleReply,
+    RepairKeysReply,
+)
 from node.replication.anti_entropy_answers import AntiEntropyAnswers
 from node.replication.anti_entropy_comparison import Comparison
 from node.replication.anti_entropy_progress import CompareMode

@@ -11,7 +11,7 @@ from typing import Any
 from node.errors import CorruptRecordError, ProtocolError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import (
+from node.protocol.repair_messages import (
     MerkleKeys,
     MerkleKeysReply,
     MerkleQuery,

@@ -26,7 +26,7 @@ import msgspec
 from node.errors import CorruptRecordError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import (
+from node.protocol.repair_messages import (
     MerkleKeys,
     MerkleKeysReply,
     MerkleQuery,

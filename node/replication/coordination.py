@@ -14,11 +14,13 @@ from typing import Any
 from node.errors import FailureKind
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientScan,
     Failed,
+)
+from node.protocol.messages import (
     Forward,
     ForwardReply,
     ReplicaGetReply,

@@ -12,7 +12,15 @@ from typing import NamedTuple
 from node.errors import FailureKind
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import ClientGet, ClientPut, Failed, Forward, ForwardReply
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    Failed,
+)
+from node.protocol.messages import (
+    Forward,
+    ForwardReply,
+)
 from node.replication.slots import Slots
 from node.timers import DeadlineWheel
 

@@ -21,11 +21,13 @@ from node.causality.siblings import decode_object
 from node.errors import CorruptRecordError, FailureKind
 from node.node_state import NodeState
 from node.ports import Instant, Record
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientGet,
     Failed,
     GetDone,
     RepairMode,
+)
+from node.protocol.messages import (
     ReplicaGet,
     ReplicaGetReply,
     ReplicaState,

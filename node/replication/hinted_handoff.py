@@ -25,7 +25,10 @@ from node.config import LimitsConfig, TimingConfig
 from node.errors import CorruptRecordError
 from node.outbox import Outbox
 from node.ports import Hint, Instant, StorageEngine
-from node.protocol.messages import HandoffAck, HandoffPut
+from node.protocol.repair_messages import (
+    HandoffAck,
+    HandoffPut,
+)
 
 PAGE_HINTS = 64
 

@@ -22,7 +22,12 @@ from node.causality.siblings import decode_object
 from node.errors import FailureKind, InvalidRequestError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import ClientReply, Failed, GetDone, PutDone
+from node.protocol.client_messages import (
+    ClientReply,
+    Failed,
+    GetDone,
+    PutDone,
+)
 
 if TYPE_CHECKING:
     from node.replication.request import RequestCoordinator

@@ -41,11 +41,13 @@ from node.config import QuorumMode
 from node.errors import CorruptRecordError, FailureKind, OverloadedError, WrongContextError
 from node.node_state import NodeState
 from node.ports import Instant, Record
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientPut,
     Failed,
     PutDone,
     PutKind,
+)
+from node.protocol.messages import (
     ReplicaGet,
     ReplicaGetReply,
     ReplicaPut,

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from node.causality.recent_requests import RecentRequests, encode_recent
 from node.node_state import NodeState
-from node.protocol.messages import ReplicaPut
+from node.protocol.messages import (
+    ReplicaPut,
+)
 
 
 def send_repairs(

@@ -20,7 +20,9 @@ from node.causality.siblings import (
     merge_objects,
     supersedes,
 )
-from node.protocol.messages import ReplicaState
+from node.protocol.messages import (
+    ReplicaState,
+)
 from node.replication.quorum import Quorum
 
 # Plain integers: reading a member of an enum costs as much as a small call.

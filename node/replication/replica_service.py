@@ -13,8 +13,6 @@ from node.errors import CorruptRecordError, FailureKind
 from node.node_state import NodeState
 from node.ports import Hint, Instant, Position, Record
 from node.protocol.messages import (
-    HandoffAck,
-    HandoffPut,
     ReplicaGet,
     ReplicaGetReply,
     ReplicaPut,
@@ -23,6 +21,10 @@ from node.protocol.messages import (
     ReplicaScan,
     ReplicaScanReply,
     ReplicaState,
+)
+from node.protocol.repair_messages import (
+    HandoffAck,
+    HandoffPut,
 )
 from node.replication.scan_coordinator import scan_replica
 

@@ -16,9 +16,11 @@ import msgspec
 from node.errors import FailureKind, StoreError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientReply,
     Failed,
+)
+from node.protocol.messages import (
     ReplicaGetReply,
     ReplicaPutReport,
     ReplicaRefused,

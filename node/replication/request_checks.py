@@ -10,7 +10,14 @@ from node.config import QuorumMode
 from node.errors import FailureKind
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.messages import ClientGet, ClientPut, ClientScan, Failed, PutKind, RepairMode
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    ClientScan,
+    Failed,
+    PutKind,
+    RepairMode,
+)
 
 
 def check_put(state: NodeState, request: ClientPut, now: Instant) -> Failed | None:

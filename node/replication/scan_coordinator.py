@@ -23,7 +23,14 @@ from node.causality.siblings import (
 from node.errors import CorruptRecordError, FailureKind, RebuildingError
 from node.node_state import NodeState
 from node.ports import Instant, Position
-from node.protocol.messages import ClientScan, ReplicaScan, ReplicaScanReply, ScanDone
+from node.protocol.client_messages import (
+    ClientScan,
+    ScanDone,
+)
+from node.protocol.messages import (
+    ReplicaScan,
+    ReplicaScanReply,
+)
 from node.replication.request import Origin, RequestCoordinator
 
 PAGE_KEYS_MAX = 512

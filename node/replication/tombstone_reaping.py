@@ -33,7 +33,12 @@ from node.causality.siblings import StoredObject, decode_object
 from node.errors import CorruptRecordError
 from node.node_state import NodeState
 from node.ports import Instant, Position, Record
-from node.protocol.messages import ReapAnswer, ReapDone, ReapOrder, ReapQuestion
+from node.protocol.repair_messages import (
+    ReapAnswer,
+    ReapDone,
+    ReapOrder,
+    ReapQuestion,
+)
 
 SLICE_KEYS = 128
 SLICE_BYTES_MAX = 1024 * 1024

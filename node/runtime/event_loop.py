@@ -24,7 +24,12 @@ from node.errors import StorageError
 from node.identity import mark_clean_stop
 from node.outbox import Event, Outbox
 from node.ports import Clock, Instant, StorageEngine
-from node.protocol.messages import ClientRequest, PeerFrame
+from node.protocol.client_messages import (
+    ClientRequest,
+)
+from node.protocol.messages import (
+    PeerFrame,
+)
 from node.runtime.garbage_schedule import GarbageSchedule
 from node.runtime.process_stats import cpu_seconds, resident_bytes
 from node.runtime.stop_signal import StopSignal

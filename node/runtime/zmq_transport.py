@@ -29,6 +29,10 @@ from node.config import ClusterConfig, NodeSpec
 from node.errors import StoreError
 from node.outbox import Outbox
 from node.ports import Clock, Instant
+from node.protocol.client_messages import (
+    ClientReply,
+    ClientRequest,
+)
 from node.protocol.codec import (
     MESSAGES_PER_FRAME_MAX,
     MalformedFrameError,
@@ -37,7 +41,10 @@ from node.protocol.codec import (
     encode_peer_frame,
     encode_replies,
 )
-from node.protocol.messages import ClientReply, ClientRequest, PeerFrame, PeerMessage
+from node.protocol.messages import (
+    PeerFrame,
+    PeerMessage,
+)
 from node.runtime.authenticator import CLIENT_DOMAIN, PEER_DOMAIN, Authenticator
 from node.runtime.curve_sockets import bind, link_socket, server_socket
 from node.runtime.link_delays import HeldFrame, LinkDelays

@@ -16,7 +16,9 @@ from node.causality.siblings import (
     put_version,
 )
 from node.errors import StoreError, TooLargeError
-from node.protocol.messages import PutDone
+from node.protocol.client_messages import (
+    PutDone,
+)
 
 CLUSTER_ID = "c" * 32
 NOTHING = CausalContext()

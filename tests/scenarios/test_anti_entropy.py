@@ -6,21 +6,25 @@ from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, put_version
 from node.config import RepairConfig
 from node.errors import FailureKind
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     Failed,
     GetDone,
-    MerkleKeys,
-    MerkleQuery,
-    MerkleReply,
     PutDone,
     PutKind,
-    RepairKeys,
-    RepairKeysReply,
+)
+from node.protocol.messages import (
     ReplicaGetReply,
     ReplicaPut,
     ReplicaState,
+)
+from node.protocol.repair_messages import (
+    MerkleKeys,
+    MerkleQuery,
+    MerkleReply,
+    RepairKeys,
+    RepairKeysReply,
 )
 from node.replication.key_listing import readable
 from node.replication.merkle_pair import MerkleLevel

@@ -7,14 +7,18 @@ import pytest
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, put_version
 from node.errors import FailureKind
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     Failed,
     GetDone,
-    PeerFrame,
     PutDone,
     PutKind,
-    RepairKeysReply,
     ScanDone,
+)
+from node.protocol.messages import (
+    PeerFrame,
+)
+from node.protocol.repair_messages import (
+    RepairKeysReply,
 )
 from node.replication.doubted_copies import DOUBTED_MAX
 from tests.virtual_cluster import VirtualCluster

@@ -5,16 +5,20 @@ from __future__ import annotations
 from node.causality.siblings import decode_context, decode_object
 from node.config import RepairConfig
 from node.errors import FailureKind
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     Failed,
-    Forward,
     GetDone,
-    MerkleQuery,
-    PeerFrame,
     PutDone,
     PutKind,
     RepairMode,
+)
+from node.protocol.messages import (
+    Forward,
+    PeerFrame,
     ReplicaRefused,
+)
+from node.protocol.repair_messages import (
+    MerkleQuery,
 )
 from tests.virtual_cluster import VirtualCluster
 from tests.virtual_network import LinkQuality

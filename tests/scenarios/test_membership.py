@@ -4,7 +4,13 @@ import pytest
 
 from node.membership.failure_detector import Belief
 from node.node import Node
-from node.protocol.messages import GossipDeltas, GossipReply, PutDone
+from node.protocol.client_messages import (
+    PutDone,
+)
+from node.protocol.messages import (
+    GossipDeltas,
+    GossipReply,
+)
 from tests.virtual_cluster import VirtualCluster
 
 UP, SUSPECT, DOWN = Belief.UP, Belief.SUSPECT, Belief.DOWN

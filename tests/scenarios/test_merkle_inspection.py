@@ -7,7 +7,11 @@ from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
 from node.config import RepairConfig
 from node.errors import FailureKind
-from node.protocol.messages import AdminDone, ClientAdmin, Failed
+from node.protocol.client_messages import (
+    AdminDone,
+    ClientAdmin,
+    Failed,
+)
 from tests.virtual_cluster import VirtualCluster
 
 PAIR = ("n1", "n2")

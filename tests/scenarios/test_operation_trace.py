@@ -2,7 +2,13 @@
 
 import pytest
 
-from node.protocol.messages import AdminDone, ClientAdmin, Failed, PutDone, PutKind
+from node.protocol.client_messages import (
+    AdminDone,
+    ClientAdmin,
+    Failed,
+    PutDone,
+    PutKind,
+)
 from node.replication.operation_trace import BURST_MAX, KEPT_MAX, LEASE_S
 from tests.virtual_cluster import VirtualCluster
 

@@ -2,9 +2,11 @@
 
 from node.causality.siblings import decode_object
 from node.errors import FailureKind
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     Failed,
     PutDone,
+)
+from node.protocol.messages import (
     ReplicaGet,
     ReplicaPut,
     ReplicaPutAck,

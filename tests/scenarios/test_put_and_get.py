@@ -5,18 +5,22 @@ import pytest
 from node.causality.context_token import encode_token
 from node.causality.siblings import decode_context, decode_object
 from node.errors import FailureKind
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     Failed,
-    Forward,
     GetDone,
-    HandoffPut,
     PutDone,
     PutKind,
     RepairMode,
+    ScanDone,
+)
+from node.protocol.messages import (
+    Forward,
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutAck,
-    ScanDone,
+)
+from node.protocol.repair_messages import (
+    HandoffPut,
 )
 from tests.virtual_cluster import VirtualCluster
 
@@ -400,7 +404,7 @@ def loses_writes_to(cluster, node):
 
 
 def scan_all(cluster, via, *, limit):
-    from node.protocol.messages import ClientScan
+    from node.protocol.client_messages import ClientScan
 
     found, partition, key = {}, 0, b""
     while partition >= 0:

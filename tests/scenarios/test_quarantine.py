@@ -7,7 +7,11 @@ import pytest
 from node.causality.siblings import decode_object
 from node.config import RepairConfig
 from node.errors import FailureKind
-from node.protocol.messages import Failed, GetDone, PutDone
+from node.protocol.client_messages import (
+    Failed,
+    GetDone,
+    PutDone,
+)
 from tests.virtual_cluster import VirtualCluster
 
 

@@ -4,16 +4,20 @@ import pytest
 
 from node.causality.siblings import decode_object, encode_object
 from node.config import RepairConfig, TimingConfig
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     GetDone,
-    HandoffPut,
     PutDone,
     PutKind,
+)
+from node.protocol.messages import (
+    ReplicaPut,
+)
+from node.protocol.repair_messages import (
+    HandoffPut,
     ReapAnswer,
     ReapDone,
     ReapOrder,
     ReapQuestion,
-    ReplicaPut,
 )
 from tests.virtual_cluster import VirtualCluster
 

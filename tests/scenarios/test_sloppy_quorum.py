@@ -5,7 +5,16 @@ import pytest
 from node.causality.siblings import decode_object
 from node.config import LimitsConfig
 from node.errors import FailureKind
-from node.protocol.messages import Failed, GetDone, HandoffAck, HandoffPut, PutDone, PutKind
+from node.protocol.client_messages import (
+    Failed,
+    GetDone,
+    PutDone,
+    PutKind,
+)
+from node.protocol.repair_messages import (
+    HandoffAck,
+    HandoffPut,
+)
 from tests.virtual_cluster import VirtualCluster
 
 

@@ -25,7 +25,12 @@ from node.causality.trace_clock import TraceClock
 from node.identity import NodeIdentity, open_identity
 from node.node import Node
 from node.ports import Record, StorageEngine
-from node.protocol.messages import PutKind, ReplicaState
+from node.protocol.client_messages import (
+    PutKind,
+)
+from node.protocol.messages import (
+    ReplicaState,
+)
 from node.replication import replica, request_checks
 from node.replication.coordination import Coordination
 from node.replication.doubted_copies import DoubtedCopies

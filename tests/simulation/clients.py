@@ -18,7 +18,7 @@ from node.causality.causal_context import EMPTY_CONTEXT, CausalContext
 from node.causality.context_token import encode_token
 from node.causality.siblings import decode_context, decode_object, encode_context
 from node.errors import FailureKind
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.context_token import encode_token
 from node.causality.siblings import decode_context, decode_object, encode_context
-from node.protocol.messages import ClientGet, ClientPut, GetDone, PutDone, PutKind
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    GetDone,
+    PutDone,
+    PutKind,
+)
 from tests.simulation.history import Outcome, Read, Write
 from tests.simulation.violation import Violation
 

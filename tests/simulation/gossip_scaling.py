@@ -28,7 +28,13 @@ from node.membership.gossip_targets import ProbeOrder
 from node.membership.member import Member, StateKey, member_id
 from node.membership.removed_members import RemovedMembers
 from node.protocol.codec import encode_peer_frame
-from node.protocol.messages import GossipDigest, PeerFrame, PeerMessage, Ping, PingAck
+from node.protocol.messages import (
+    GossipDigest,
+    PeerFrame,
+    PeerMessage,
+    Ping,
+    PingAck,
+)
 from tests.memory_storage_engine import MemoryStorageEngine
 
 SIZES = (10, 100, 1000)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from node.causality.causal_context import CausalContext, Dot
-from node.protocol.messages import PutKind
+from node.protocol.client_messages import (
+    PutKind,
+)
 
 Request = tuple[int, int]
 """(client, sequence)."""

@@ -14,21 +14,19 @@ from dataclasses import dataclass
 
 from node.causality.causal_context import CausalContext
 from node.causality.siblings import StoredObject, decode_object
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
     Failed,
-    Forward,
-    ForwardReply,
     GetDone,
-    HandoffAck,
-    HandoffPut,
-    PeerMessage,
     PutDone,
     PutKind,
-    RepairKeys,
-    RepairKeysReply,
+)
+from node.protocol.messages import (
+    Forward,
+    ForwardReply,
+    PeerMessage,
     ReplicaGet,
     ReplicaGetReply,
     ReplicaPut,
@@ -37,6 +35,12 @@ from node.protocol.messages import (
     ReplicaRefused,
     ReplicaSame,
     ReplicaState,
+)
+from node.protocol.repair_messages import (
+    HandoffAck,
+    HandoffPut,
+    RepairKeys,
+    RepairKeysReply,
 )
 
 COLUMN = 8

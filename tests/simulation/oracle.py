@@ -19,7 +19,10 @@ from functools import lru_cache
 from node.causality.causal_context import Dot
 from node.causality.siblings import Sibling, StoredObject, decode_context, decode_object
 from node.ports import Hint, Position, Record
-from node.protocol.messages import PutDone, PutKind
+from node.protocol.client_messages import (
+    PutDone,
+    PutKind,
+)
 from tests.memory_storage_engine import MemoryStorageEngine
 from tests.simulation.history import KeyHistory, Outcome, Read, Version, Write, name_of
 from tests.simulation.violation import Violation

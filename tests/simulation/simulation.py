@@ -19,13 +19,15 @@ from itertools import count
 from node.causality.siblings import decode_object
 from node.node import Node
 from node.outbox import Event
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
+    PutDone,
+)
+from node.protocol.messages import (
     PeerFrame,
     PeerMessage,
-    PutDone,
 )
 from tests.memory_storage_engine import DiskImage
 from tests.simulation.clients import LATENCY_S, Client

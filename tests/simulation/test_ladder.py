@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from node.protocol.messages import HandoffAck, ReplicaGet, ReplicaPutAck
+from node.protocol.messages import (
+    ReplicaGet,
+    ReplicaPutAck,
+)
+from node.protocol.repair_messages import (
+    HandoffAck,
+)
 from tests.simulation import broken_variants
 from tests.simulation.ladder import Ladder
 from tests.simulation.simulation import explain, run_seed

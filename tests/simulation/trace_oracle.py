@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from node.outbox import Event
-from node.protocol.messages import PeerFrame
+from node.protocol.messages import (
+    PeerFrame,
+)
 from tests.simulation.violation import Violation
 
 Clock = dict[str, int]

@@ -10,7 +10,13 @@ import pytest
 
 from kvctl.bench.workload import Measurement, WorkloadClient, WorkloadOptions
 from node.errors import FailureKind, InvalidRequestError, ProtocolError
-from node.protocol.messages import ClientGet, ClientPut, ClientReply, ClientRequest, GetDone
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    ClientReply,
+    ClientRequest,
+    GetDone,
+)
 from tests.unit.client.scripted_node import ScriptedCluster, ScriptedNode
 
 SMALL = WorkloadOptions(seconds=0.5, warm_up_s=0.02, keys=64, in_flight=16, run=0x2A)

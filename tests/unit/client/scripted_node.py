@@ -25,8 +25,7 @@ from node.causality.siblings import (
     put_version,
 )
 from node.config import ClusterConfig, NodeSpec, QuorumConfig, TimingConfig
-from node.protocol.codec import decode_requests, encode_replies
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientDescribe,
     ClientGet,
     ClientPut,
@@ -44,6 +43,7 @@ from node.protocol.messages import (
     ScanDone,
     StatusDone,
 )
+from node.protocol.codec import decode_requests, encode_replies
 from node.ring.claim import claim
 from node.ring.partition_map import PartitionMap
 from node.ring.server import Server

@@ -9,7 +9,12 @@ import pytest
 from kvctl.client import batch as batch_module
 from kvctl.client.request import Pending
 from node.errors import FailureKind, IndeterminateError, InvalidRequestError, UnavailableError
-from node.protocol.messages import ClientGet, ClientPut, ClientReply, ClientRequest
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    ClientReply,
+    ClientRequest,
+)
 from tests.unit.client.scripted_node import (
     DEADLINE_S,
     ScriptedCluster,

@@ -25,7 +25,12 @@ from node.errors import (
     UnavailableError,
     WrongContextError,
 )
-from node.protocol.messages import ClientPut, ClientReply, ClientRequest, Failed
+from node.protocol.client_messages import (
+    ClientPut,
+    ClientReply,
+    ClientRequest,
+    Failed,
+)
 from tests.unit.client.scripted_node import (
     DEADLINE_S,
     NAMES,

@@ -10,7 +10,13 @@ from kvctl.client.client import Client
 from kvctl.errors import ConflictError
 from node.config import ClusterConfig, NodeSpec
 from node.errors import ConfigError, InvalidRequestError, TooLargeError, WrongContextError
-from node.protocol.messages import ClientGet, ClientPut, ClientSetQuorum, PutKind, RepairMode
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    ClientSetQuorum,
+    PutKind,
+    RepairMode,
+)
 from tests.unit.client.scripted_node import CLUSTER_ID, ScriptedCluster
 
 

@@ -18,7 +18,9 @@ from node.causality.siblings import (
     encode_object,
     put_version,
 )
-from node.protocol.messages import PutDone
+from node.protocol.client_messages import (
+    PutDone,
+)
 
 
 def a_get(stored: StoredObject, key: bytes = b"k") -> GetResult:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from node.errors import ProtocolError
 from node.membership.member import COUNTER_MAX, Member, StateKey, check_delta, member_id
-from node.protocol.messages import MemberDelta
+from node.protocol.messages import (
+    MemberDelta,
+)
 
 NAME = "n1"
 KEYS = (StateKey.LOAD, StateKey.RING_EPOCH, StateKey.CAPACITY_MILLI)

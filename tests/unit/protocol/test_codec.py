@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.protocol import codec, messages
+from node.protocol import client_messages, codec, messages
+from node.protocol.client_messages import (
+    ClientDescribe,
+    ClientGet,
+    Description,
+    StatusDone,
+)
 from node.protocol.codec import (
     MESSAGES_PER_FRAME_MAX,
     PROTOCOL_VERSION,
@@ -24,13 +30,9 @@ from node.protocol.codec import (
     encode_requests,
 )
 from node.protocol.messages import (
-    ClientDescribe,
-    ClientGet,
-    Description,
     PeerFrame,
     Ping,
     ReplicaPutAck,
-    StatusDone,
 )
 
 INTEGERS = st.integers(min_value=-(2**63), max_value=2**64 - 1)
@@ -77,7 +79,7 @@ def values_of(annotation: object) -> st.SearchStrategy[object]:
 
 def messages_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[msgspec.Struct]:
     """A strategy for messages of one type."""
-    hints = typing.get_type_hints(kind, vars(messages))
+    hints = typing.get_type_hints(kind)
     fields = {name: values_of(hints[name]) for name in kind.__struct_fields__}
     return st.builds(kind, **fields)
 
@@ -86,8 +88,8 @@ def any_of(union: object) -> st.SearchStrategy[msgspec.Struct]:
     return st.one_of([messages_of(kind) for kind in members_of(union)])
 
 
-REQUESTS = st.lists(any_of(messages.ClientRequest), max_size=4)
-REPLIES = st.lists(any_of(messages.ClientReply), max_size=4)
+REQUESTS = st.lists(any_of(client_messages.ClientRequest), max_size=4)
+REPLIES = st.lists(any_of(client_messages.ClientReply), max_size=4)
 PEER_FRAMES = st.builds(
     PeerFrame, TEXTS, st.integers(0, 2**32), st.lists(any_of(messages.PeerMessage), max_size=4)
 )
@@ -116,16 +118,18 @@ def test_every_list_of_replies_survives_the_round_trip(replies: list) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        *members_of(messages.ClientRequest),
-        *members_of(messages.ClientReply),
+        *members_of(client_messages.ClientRequest),
+        *members_of(client_messages.ClientReply),
         *members_of(messages.PeerMessage),
     ],
     ids=lambda kind: kind.__name__,
 )
 def test_each_message_type_keeps_every_field(kind: type[msgspec.Struct]) -> None:
     encode, decode = {
-        **dict.fromkeys(members_of(messages.ClientRequest), (encode_requests, decode_requests)),
-        **dict.fromkeys(members_of(messages.ClientReply), (encode_replies, decode_replies)),
+        **dict.fromkeys(
+            members_of(client_messages.ClientRequest), (encode_requests, decode_requests)
+        ),
+        **dict.fromkeys(members_of(client_messages.ClientReply), (encode_replies, decode_replies)),
     }.get(
         kind,
         (
@@ -151,8 +155,8 @@ def test_a_frame_above_the_copying_threshold_decodes_like_a_small_one() -> None:
 
 def test_no_two_message_types_share_a_tag() -> None:
     kinds = [
-        *members_of(messages.ClientRequest),
-        *members_of(messages.ClientReply),
+        *members_of(client_messages.ClientRequest),
+        *members_of(client_messages.ClientReply),
         *members_of(messages.PeerMessage),
     ]
     tags = [kind.__struct_config__.tag for kind in kinds]

@@ -13,8 +13,15 @@ from node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, Tim
 from node.errors import StorageError
 from node.outbox import Outbox
 from node.ports import Instant
+from node.protocol.client_messages import (
+    ClientReply,
+    ClientRequest,
+    QuorumSet,
+)
 from node.protocol.codec import decode_replies, encode_requests
-from node.protocol.messages import ClientReply, ClientRequest, PeerFrame, QuorumSet
+from node.protocol.messages import (
+    PeerFrame,
+)
 from node.runtime.security import CurveKey, create_keys, key_path, load_key
 from node.runtime.system_clock import SystemClock
 from node.runtime.zmq_transport import ZmqTransport

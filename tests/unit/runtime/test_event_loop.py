@@ -13,7 +13,14 @@ import pytest
 from node.errors import CorruptRecordError, StorageError
 from node.outbox import Event, Outbox
 from node.ports import Instant
-from node.protocol.messages import ClientDescribe, ClientRequest, PeerFrame, QuorumSet
+from node.protocol.client_messages import (
+    ClientDescribe,
+    ClientRequest,
+    QuorumSet,
+)
+from node.protocol.messages import (
+    PeerFrame,
+)
 from node.runtime import event_loop
 from node.runtime.event_loop import WAIT_MAX_S, EventLoop
 from node.runtime.stop_signal import StopSignal

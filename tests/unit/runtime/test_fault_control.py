@@ -11,8 +11,11 @@ import pytest
 from node.admin import AdminCommands
 from node.errors import InvalidRequestError, StorageError
 from node.ports import Instant
+from node.protocol.client_messages import (
+    AdminDone,
+    ClientAdmin,
+)
 from node.protocol.link_fault import FAULTS_FILE_NAME, LinkFault, decode_faults, encode_faults
-from node.protocol.messages import AdminDone, ClientAdmin
 from node.runtime.fault_control import LOOK_INTERVAL_S, FaultControl
 from node.runtime.link_faults import LinkFaults
 

@@ -9,8 +9,14 @@ import pytest
 
 from node.outbox import Outbox
 from node.ports import Instant
+from node.protocol.client_messages import (
+    ClientDescribe,
+    QuorumSet,
+)
 from node.protocol.link_fault import parse_fault
-from node.protocol.messages import ClientDescribe, Ping, QuorumSet
+from node.protocol.messages import (
+    Ping,
+)
 from node.runtime import link_delays
 from node.runtime.event_loop import EventLoop
 from node.runtime.system_clock import SystemClock

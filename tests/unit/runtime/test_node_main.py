@@ -19,7 +19,10 @@ from node.errors import StorageFullError
 from node.identity import EPOCHS_UNSEEN
 from node.node import Node
 from node.ports import Instant
-from node.protocol.messages import ClientStatus, StatusDone
+from node.protocol.client_messages import (
+    ClientStatus,
+    StatusDone,
+)
 from node.storage.engine import SqliteStorageEngine
 from tests.unit.runtime.runtime_fixtures import (
     DEADLINE_S,

@@ -12,17 +12,21 @@ import zmq
 from node.config import ClusterConfig, LimitsConfig
 from node.errors import ConfigError
 from node.outbox import Outbox
-from node.protocol.codec import decode_peer_frame, decode_requests, encode_peer_frame
-from node.protocol.messages import (
+from node.protocol.client_messages import (
     ClientDescribe,
     ClientGet,
     GetDone,
-    HandoffAck,
-    PeerFrame,
     QuorumSet,
+)
+from node.protocol.codec import decode_peer_frame, decode_requests, encode_peer_frame
+from node.protocol.messages import (
+    PeerFrame,
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutAck,
+)
+from node.protocol.repair_messages import (
+    HandoffAck,
 )
 from node.runtime import authenticator, zmq_transport
 from node.runtime.curve_sockets import PortTakenError
