@@ -35,7 +35,6 @@ from node.causality.siblings import (
     EMPTY_OBJECT,
     StoredObject,
     decode_object,
-    encode_context,
 )
 from node.config import QuorumMode
 from node.errors import CorruptRecordError, FailureKind, OverloadedError, WrongContextError
@@ -43,7 +42,6 @@ from node.node_state import NodeState
 from node.ports import Instant, Record
 from node.protocol.client_messages import (
     ClientPut,
-    Failed,
     PutDone,
     PutKind,
 )
@@ -52,6 +50,15 @@ from node.protocol.messages import (
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutReport,
+)
+from node.replication.put_answers import (
+    earlier_attempt_hidden,
+    put_done,
+    read_in_vain,
+    takes_no_writes,
+    too_few_acknowledged,
+    too_few_reachable,
+    too_few_witnesses,
 )
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_round import ReadRound
@@ -115,16 +122,11 @@ class PutCoordinator(RequestCoordinator):
 
     def start(self, now: Instant) -> None:
         state, request = self.state, self._request
-        filled = len(self._slots.by_node)
-        if filled < self._w:
-            self._refuse(filled)
+        if len(self._slots.by_node) < self._w:
+            self.refuse(too_few_reachable(self.origin.request_id, self._slots, self._w))
             return
         if not state.storage.accepts_writes():
-            self.fail(
-                FailureKind.OVERLOADED,
-                f"{state.name} takes no writes: its disk is full or its memory is at its limit.",
-                hint="free disk space, or try again in a moment.",
-            )
+            self.refuse(takes_no_writes(self.origin.request_id, state.name))
             return
         if request.kind == _CONTEXT:
             try:
@@ -143,14 +145,6 @@ class PutCoordinator(RequestCoordinator):
             self._replicate_new(None, now)
         else:
             self._read(now)
-
-    def _refuse(self, filled: int) -> None:
-        self.fail(
-            FailureKind.UNAVAILABLE,
-            f"{filled} of {filled + len(self._slots.missing)} replicas are reachable, "
-            f"W={self._w} are needed; nothing was stored.",
-            hint="`kvctl status` shows which nodes are down.",
-        )
 
     # ------------------------------------------------------------ reading first
 
@@ -253,12 +247,7 @@ class PutCoordinator(RequestCoordinator):
             self._replicate_new(self._superseded(reads), now)
 
     def _fail_reading(self, reads: ReadRound) -> None:
-        self.fail(
-            FailureKind.UNAVAILABLE,
-            f"{len(reads.quorum.acked)} of R={reads.quorum.needed} replicas answered the read "
-            "before the write; nothing was stored.",
-            hint="`kvctl status` shows which nodes are down; a put with --blind does not read.",
-        )
+        self.refuse(read_in_vain(self.origin.request_id, reads.quorum))
 
     def _settle(self, reads: ReadRound, now: Instant) -> None:
         """The read quorum is there: find the request's dot before minting one.
@@ -274,11 +263,7 @@ class PutCoordinator(RequestCoordinator):
         elif request.attempt and not reads.recent.decides(
             request.client, request.sequence, request.started_ms, state.timing.clock_skew_ms
         ):
-            self.fail(
-                FailureKind.INDETERMINATE,
-                "too many later writes to the key hide whether an earlier attempt was applied.",
-                hint="read the key to see what it holds.",
-            )
+            self.refuse(earlier_attempt_hidden(self.origin.request_id))
         else:
             self._replicate_new(self._superseded(reads), now)
 
@@ -429,12 +414,7 @@ class PutCoordinator(RequestCoordinator):
             else:
                 self.answer(self._success())
         elif outcome is _MISSED:
-            self.answer(
-                self._indeterminate(
-                    f"{len(reads.quorum.acked)} of R={reads.quorum.needed} replicas could say what "
-                    "the value replaces; it is stored, and older versions may stay beside it."
-                )
-            )
+            self.answer(too_few_witnesses(self.origin.request_id, reads.quorum))
 
     def _replace(self, reads: ReadRound, now: Instant) -> None:
         """Give the write a second dot, which covers what was reported, and replicate that."""
@@ -485,34 +465,18 @@ class PutCoordinator(RequestCoordinator):
     # ------------------------------------------------------------ answering
 
     def _success(self) -> PutDone:
-        stand_ins = self._slots.stand_ins
-        acked = self._quorum.acked
-        return PutDone(
+        return put_done(
             self.origin.request_id,
-            encode_context(self._answer),
+            self._answer,
             self._siblings,
             self.state.name,
-            tuple(acked),
-            {node: stand_ins[node] for node in acked if node in stand_ins} if stand_ins else {},
-            self._slots.degraded,
+            self._quorum.acked,
+            self._slots,
         )
 
     def _fail_replicating(self) -> None:
-        """Too few acknowledged, but the value is stored somewhere and will spread."""
-        self.answer(
-            self._indeterminate(
-                f"{len(self._quorum.acked)} of W={self._w} replicas acknowledged; the value may "
-                "or may not be read later."
-            )
-        )
-
-    def _indeterminate(self, message: str) -> Failed:
-        return Failed(
-            self.origin.request_id,
-            FailureKind.INDETERMINATE,
-            message,
-            "read the key, or put again: a retry is safe.",
-        )
+        acked = len(self._quorum.acked)
+        self.answer(too_few_acknowledged(self.origin.request_id, acked, self._w))
 
     # ------------------------------------------------------------ losing somebody
 

@@ -112,8 +112,12 @@ class RequestCoordinator(ABC):
 
     def fail(self, kind: FailureKind, message: str, hint: str = "") -> None:
         """Answer with a failure and be done."""
+        self.refuse(Failed(self.origin.request_id, kind, message, hint))
+
+    def refuse(self, failed: Failed) -> None:
+        """Answer with this failure and be done."""
         self.done = True
-        self.answer(Failed(self.origin.request_id, kind, message, hint))
+        self.answer(failed)
 
     def fail_with(self, error: StoreError, kind: FailureKind) -> None:
         """Answer with the failure that an error describes."""
