@@ -21,12 +21,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from kvctl.view.state import TimelineEvent
+from node.causality.trace_clock import EVENTS_PER_LIFE
 
 SHIVIZ_PATTERN = r"(?<host>\S+) (?<clock>\{.*\})\n(?<event>.*)"
 """What to tell ShiViz its log looks like."""
-
-EVENTS_PER_LIFE = 1 << 20
-"""A node's count begins at (generation - 1) times this."""
 
 EventKey = tuple[str, int, int]
 
