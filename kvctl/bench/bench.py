@@ -74,7 +74,7 @@ def run_bench(
 
     `workload`: put, get or mixed; `put_kind`: overwrite or blind; `clients`: processes (a single
     one runs in this process); `in_flight` and `keys`: per client; `yardstick`: measure a bare echo
-    first, while the cluster is idle. Raises `InvalidRequestError` on options that cannot be, what a
+    before and after, while the cluster is idle, and take the mean: a machine's speed drifts. Raises `InvalidRequestError` on options that cannot be, what a
     client raises when the cluster cannot be reached, and `KvctlError` when a process fails.
     """
     if not 1 <= clients <= CLIENTS_MAX:
@@ -97,12 +97,16 @@ def run_bench(
         if clients == 1:
             alone = WorkloadClient(client, options, 1)
             alone.preload()
-            return _sum_up(options, [alone.run()], echo)
-    orders = [
-        WorkerOrder(name, None if home is None else str(home), timeout_s, number, options)
-        for number in range(1, clients + 1)
-    ]
-    return _sum_up(options, _run_workers(orders), echo)
+            measurements = [alone.run()]
+    if clients > 1:
+        orders = [
+            WorkerOrder(name, None if home is None else str(home), timeout_s, number, options)
+            for number in range(1, clients + 1)
+        ]
+        measurements = _run_workers(orders)
+    if echo is not None:
+        echo = echo.mean_with(measure_echo())
+    return _sum_up(options, measurements, echo)
 
 
 def _run_workers(orders: Sequence[WorkerOrder]) -> list[Measurement]:

@@ -33,6 +33,12 @@ class Yardstick(NamedTuple):
     echo_ms: float
     """Median round trip with one in flight."""
 
+    def mean_with(self, other: Yardstick) -> Yardstick:
+        """The mean of two measurements."""
+        return Yardstick(
+            (self.echo_per_s + other.echo_per_s) / 2, (self.echo_ms + other.echo_ms) / 2
+        )
+
 
 def measure_echo(seconds: float = 1.0) -> Yardstick:
     """Start an echo process and measure it for `seconds` at each depth. Raises `KvctlError`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from kvctl.bench.yardstick import measure_echo
+from kvctl.bench.yardstick import Yardstick, measure_echo
 
 
 def test_the_yardstick_measures_both_depths_and_leaves_nothing_running() -> None:
@@ -13,3 +13,7 @@ def test_the_yardstick_measures_both_depths_and_leaves_nothing_running() -> None
     assert measured.echo_per_s > 1000
     assert 0 < measured.echo_ms < 100
     assert set(psutil.Process().children()) <= before
+
+
+def test_a_run_is_divided_by_what_the_machine_did_before_and_after_it() -> None:
+    assert Yardstick(60_000.0, 0.1).mean_with(Yardstick(40_000.0, 0.3)) == (50_000.0, 0.2)
