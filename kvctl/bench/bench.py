@@ -74,8 +74,10 @@ def run_bench(
 
     `workload`: put, get or mixed; `put_kind`: overwrite or blind; `clients`: processes (a single
     one runs in this process); `in_flight` and `keys`: per client; `yardstick`: measure a bare echo
-    before and after, while the cluster is idle, and take the mean: a machine's speed drifts. Raises `InvalidRequestError` on options that cannot be, what a
-    client raises when the cluster cannot be reached, and `KvctlError` when a process fails.
+    before and after, while the cluster is idle, and take the mean: a machine's speed drifts.
+
+    Raises `InvalidRequestError` on options that cannot be, what a client raises when the cluster
+    cannot be reached, and `KvctlError` when a process fails.
     """
     if not 1 <= clients <= CLIENTS_MAX:
         raise InvalidRequestError(f"there can be 1 to {CLIENTS_MAX} clients, not {clients}.")
