@@ -168,7 +168,7 @@ class Coordination:
         return False
 
     def _overloaded(self, request_id: int) -> Failed | None:
-        in_flight = self._unanswered + len(self._forwarding.pending)
+        in_flight = self.in_flight
         if in_flight < self._in_flight_max:
             return None
         return Failed(

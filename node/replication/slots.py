@@ -41,9 +41,7 @@ class Slots(NamedTuple):
 def choose_slots(state: NodeState, partition: int, requested_mode: int) -> Slots:
     """Fill the slots of a partition by what is believed reachable at this moment."""
     primaries = state.map.owners[partition]
-    liveness, own = state.liveness, state.name
-    if len(liveness.reachable) == len(liveness.peers):
-        return _own_slots(primaries, own)
+    own = state.name
     reachable = state.reachable_of(primaries)
     if reachable is primaries:
         return _own_slots(primaries, own)
