@@ -13,6 +13,7 @@ may have been pushed out can no longer be decided (`decides`), and the coordinat
 
 from __future__ import annotations
 
+import mmh3
 import msgspec
 
 from node.causality.causal_context import Dot
@@ -129,6 +130,12 @@ def decode_recent(data: bytes) -> RecentRequests:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a list of recent requests: {error}.") from error
+
+
+def fingerprint_of(recent: bytes) -> int:
+    """A 64-bit hash of encoded requests, by which two memories are known to be the same; 0 if
+    nothing is remembered."""
+    return mmh3.mmh3_x64_128_utupledigest(recent)[0]
 
 
 def mentions(recent: bytes, client: int, sequence: int) -> bool:

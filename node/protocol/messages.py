@@ -51,6 +51,9 @@ class ReplicaPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=65)
     report: bool = False
     """Whether to say what the receiver held before, where that was not `base`: an overwriting put
     has to know what it did not supersede."""
+    base_recent: int = 0
+    """Fingerprint of the requests that the coordinator's copy remembered before its put, 0 for
+    none: a replica that remembers the same takes `recent` as it is."""
 
 
 class ReplicaPutAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=66):

@@ -6,7 +6,7 @@ leaf holds. The digest of a record covers the causal context and all siblings, s
 equal versions. Inner nodes are computed when somebody asks (`merkle_pair`).
 
     partition  ──▶ hash of its 64 leaves, kept until one of them changes
-      leaf     ──▶ XOR of MurmurHash3(digest + key), two 64-bit words
+      leaf     ──▶ XOR of MurmurHash3(digest + key), 128 bits
         key    ──▶ read from storage only once the leaf is known to differ
 
 Leaves live in memory and are built from storage in the background, in slices (keeping them on disk
@@ -24,8 +24,6 @@ DeCandia et al., "Dynamo", SOSP 2007, section 4.7, for their use in anti-entropy
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections import deque
 from collections.abc import Iterable
 
@@ -39,52 +37,47 @@ HASH_BYTES = 16
 SLICE_BYTES_MAX = 1024 * 1024
 """Content read by one slice of a build, at most, after its first record."""
 
-_WORDS = 2 * LEAVES_PER_PARTITION
 _LEAF_SHIFT = 64 - LEAVES_PER_PARTITION.bit_length() + 1
-_NO_LEAVES = bytes(8 * _WORDS)
-_EMPTY_HASH = mmh3.mmh3_x64_128_digest(_NO_LEAVES)
+_NO_LEAVES = [0] * LEAVES_PER_PARTITION
 _DAMAGED_HASH = b"\xff" * HASH_BYTES
 _words_of = mmh3.mmh3_x64_128_utupledigest
+_hash_of = mmh3.mmh3_x64_128_uintdigest
 
 
 class PartitionLeaves:
     """The leaves of one partition, and how much is in it."""
 
-    __slots__ = ("content_bytes", "hash", "keys", "words")
+    __slots__ = ("content_bytes", "hash", "keys", "leaves")
 
     def __init__(self) -> None:
-        self.words = array("Q", _NO_LEAVES)
-        """Two words for each leaf."""
+        # One integer for each leaf, and a list: nothing else in Python takes a XOR as quickly.
+        self.leaves = _NO_LEAVES.copy()
         self.keys = 0
         self.content_bytes = 0
         self.hash: bytes | None = None
         """Of all leaves; None when one of them changed since."""
 
     def swap(self, key: bytes, old: Record | None, new: Record | None) -> None:
-        """Take the old record of a key out of its leaf and put the new one in."""
-        words = self.words
-        leaf = (_words_of(key)[1] >> _LEAF_SHIFT) * 2
+        """Take the old record of a key out of its leaf and put the new one in. HOT PATH."""
+        change = 0
         if old is not None:
-            low, high = _words_of(old.digest + key)
-            words[leaf] ^= low
-            words[leaf + 1] ^= high
+            change = _hash_of(old.digest + key)
             self.keys -= 1
             self.content_bytes -= len(key) + len(old.content)
         if new is not None:
-            low, high = _words_of(new.digest + key)
-            words[leaf] ^= low
-            words[leaf + 1] ^= high
+            change ^= _hash_of(new.digest + key)
             self.keys += 1
             self.content_bytes += len(key) + len(new.content)
+        self.leaves[_words_of(key)[1] >> _LEAF_SHIFT] ^= change
         self.hash = None
 
-    def to_bytes(self) -> bytes:
-        """The 64 leaves, 16 bytes each, the same on every machine."""
-        if sys.byteorder == "little":
-            return self.words.tobytes()
-        swapped = self.words[:]
-        swapped.byteswap()
-        return swapped.tobytes()
+
+def _to_bytes(leaves: list[int]) -> bytes:
+    """The 64 leaves, 16 bytes each, the same on every machine."""
+    return b"".join([leaf.to_bytes(HASH_BYTES, "little") for leaf in leaves])
+
+
+_EMPTY_HASH = mmh3.mmh3_x64_128_digest(_to_bytes(_NO_LEAVES))
 
 
 class MerkleTree:
@@ -227,7 +220,7 @@ class MerkleTree:
             draft = None
         if self._built[partition]:
             before = self._leaves.get(partition)
-            if (before.words if before else _ZERO_WORDS) != (draft.words if draft else _ZERO_WORDS):
+            if (before.leaves if before else _NO_LEAVES) != (draft.leaves if draft else _NO_LEAVES):
                 self.drifted.append(partition)
         else:
             self._built[partition] = 1
@@ -266,13 +259,13 @@ class MerkleTree:
         if leaves is None:
             return _EMPTY_HASH
         if leaves.hash is None:
-            leaves.hash = mmh3.mmh3_x64_128_digest(leaves.to_bytes())
+            leaves.hash = mmh3.mmh3_x64_128_digest(_to_bytes(leaves.leaves))
         return leaves.hash
 
     def leaf_bytes(self, partition: int) -> bytes:
         """The 64 leaves of a partition, 16 bytes each."""
         leaves = self._leaves.get(partition)
-        return _NO_LEAVES if leaves is None else leaves.to_bytes()
+        return _to_bytes(_NO_LEAVES if leaves is None else leaves.leaves)
 
     def content_bytes(self, partitions: tuple[int, ...]) -> int:
         """Bytes of keys and contents in these partitions: what a full copy would have to move."""
@@ -299,6 +292,3 @@ class MerkleTree:
             if self._built[partition] and partition not in fresh.damaged:
                 assert self.partition_hash(partition) == fresh.partition_hash(partition)
                 assert self.content_bytes((partition,)) == fresh.content_bytes((partition,))
-
-
-_ZERO_WORDS = array("Q", _NO_LEAVES)

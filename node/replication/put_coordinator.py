@@ -62,7 +62,7 @@ from node.replication.put_answers import (
 )
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_round import ReadRound
-from node.replication.replica import Minted
+from node.replication.replica import Copy, Minted
 from node.replication.request import Origin, RequestCoordinator, Subject
 from node.replication.slots import Slots
 
@@ -138,34 +138,41 @@ class PutCoordinator(RequestCoordinator):
                 return
         if request.attempt:
             self._read(now)
-        elif request.kind != _OVERWRITE:
+            return
+        if request.kind != _OVERWRITE:
             self._replicate_new(self._given, now)
-        elif self._knows_what_to_overwrite():
-            self._reporting = True
-            self._replicate_new(None, now)
-        else:
+            return
+        copy = self._copy_to_overwrite()
+        if copy is None:
             self._read(now)
+        else:
+            self._reporting, self._before = True, copy.stored
+            self._replicate_new(None, now, copy)
 
     # ------------------------------------------------------------ reading first
 
-    def _knows_what_to_overwrite(self) -> bool:
-        """Whether the local copy is worth building on without asking anybody first."""
+    def _copy_to_overwrite(self) -> Copy | None:
+        """The local copy, if it is worth building on without asking anybody first; else None."""
         state, request = self.state, self._request
         replica = state.replica
         if len(self._slots.by_node) < state.quorum.r:
-            return False
+            return None
         if not replica.is_evidence(self._partition, request.key):
-            return False
+            return None
         try:
             local = replica.read(self._partition, request.key)
         except CorruptRecordError:
-            return False
+            return None
         if local is None:
-            return not (self._slots.stand_ins and self._slots.stands_for(state.name))
+            if self._slots.stand_ins and self._slots.stands_for(state.name):
+                return None
+            return Copy(None, EMPTY_OBJECT)
         if mentions(local.recent, request.client, request.sequence):
-            return False
-        self._before = decode_object(local.content)
-        return len(self._before.context.vector) < state.limits.clock_entries
+            return None
+        stored = decode_object(local.content)
+        if len(stored.context.vector) >= state.limits.clock_entries:
+            return None
+        return Copy(local, stored)
 
     def _read(self, now: Instant) -> None:
         """Ask every reachable primary for its copy, unless it is the same as ours."""
@@ -274,11 +281,13 @@ class PutCoordinator(RequestCoordinator):
             answer = stored.context  # its value is all there is; else others came after it
         else:
             answer = self._given.with_dot(dot.actor, dot.counter, 0)
-        self._replicate(Minted(record, dot, b"", len(stored.siblings), answer), now)
+        self._replicate(Minted(record, dot, b"", 0, len(stored.siblings), answer), now)
 
     # ------------------------------------------------------------ replicating
 
-    def _replicate_new(self, seen: CausalContext | None, now: Instant) -> None:
+    def _replicate_new(
+        self, seen: CausalContext | None, now: Instant, copy: Copy | None = None
+    ) -> None:
         request = self._request
         if now.wall_ms > self.deadline_ms and self._reads is not None:
             # A node that was stalled in the middle must not act on what it began long ago.
@@ -293,6 +302,7 @@ class PutCoordinator(RequestCoordinator):
                 request=(request.client, request.sequence),
                 stamp_ms=now.wall_ms,
                 shared_by_all=self._all_primaries_identical(),
+                copy=copy,
             )
         except OverloadedError as error:
             self.fail_with(error, FailureKind.OVERLOADED)
@@ -321,15 +331,15 @@ class PutCoordinator(RequestCoordinator):
             needed = state.quorum.r  # so many evident acknowledgements, unless one is not
         self._quorum = Quorum(needed, slots.by_node)
         self._quorum.add_ack(state.name)
-        message = self._replica_put(minted.base, "")
+        message = self._replica_put(minted, "")
         if slots.degraded:
-            self._replicate_degraded(message, minted.base, now)
+            self._replicate_degraded(message, minted, now)
         else:
             for node in slots.others:
                 state.outbox.send(node, message)
         self._consider_acks(now)
 
-    def _replicate_degraded(self, message: ReplicaPut, base: bytes, now: Instant) -> None:
+    def _replicate_degraded(self, message: ReplicaPut, minted: Minted, now: Instant) -> None:
         """Some primary is away: whoever stands in for it is told so, or it gets a hint here."""
         state, stand_ins = self.state, self._slots.stand_ins
         if state.name in stand_ins:
@@ -338,21 +348,22 @@ class PutCoordinator(RequestCoordinator):
             self._keep_hint(primary, now, counted=False)
         for node in self._slots.others:
             if node in stand_ins:
-                state.outbox.send(node, self._replica_put(base, stand_ins[node]))
+                state.outbox.send(node, self._replica_put(minted, stand_ins[node]))
             else:
                 state.outbox.send(node, message)
 
-    def _replica_put(self, base: bytes, stands_for: str) -> ReplicaPut:
-        record = self._record
+    def _replica_put(self, minted: Minted, stands_for: str) -> ReplicaPut:
+        record = minted.record
         return ReplicaPut(
             self.id,
             self._request.key,
             record.content,
             record.recent,
             self.deadline_ms,
-            base,
+            minted.base,
             stands_for,
             self._reporting,
+            minted.base_recent,
         )
 
     def _keep_hint(self, primary: str, now: Instant, *, counted: bool) -> None:
@@ -450,7 +461,7 @@ class PutCoordinator(RequestCoordinator):
         else:
             stored = decode_object(record.content)
             answer = self._given.with_dot(applied.actor, applied.counter, 0)
-            again = Minted(record, applied, b"", len(stored.siblings), answer)
+            again = Minted(record, applied, b"", 0, len(stored.siblings), answer)
             self._replicate_again(again, now)
 
     def _replicate_again(self, minted: Minted, now: Instant) -> None:

@@ -7,6 +7,7 @@ before any message that speaks of it leaves the node.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,7 @@ from node.causality.recent_requests import (
     RecentRequests,
     decode_recent,
     encode_recent,
+    fingerprint_of,
 )
 from node.causality.siblings import (
     EMPTY_OBJECT,
@@ -46,9 +48,18 @@ class Minted(msgspec.Struct, frozen=True, gc=False):
     dot: Dot
     base: bytes
     """Digest of the copy it was built on, b"" if there was none."""
+    base_recent: int
+    """Fingerprint of the requests which that copy remembered, 0 for none."""
     siblings: int
     answer: CausalContext
     """What the client may be told it has seen: what its put superseded, and the new dot."""
+
+
+class Copy(NamedTuple):
+    """The copy of a key, as read and decoded in this very turn."""
+
+    record: Record | None
+    stored: StoredObject
 
 
 class Replica:
@@ -110,15 +121,22 @@ class Replica:
         return True
 
     def apply(
-        self, partition: int, key: bytes, content: bytes, recent: bytes, base: bytes
+        self,
+        partition: int,
+        key: bytes,
+        content: bytes,
+        recent: bytes,
+        base: bytes = b"",
+        base_recent: int = 0,
     ) -> Record:
         """Merge another replica's object into the copy; returns the copy as it is now.
 
         A copy whose digest is `base` is in the very state that the coordinator's put started from,
-        so the put's result is taken as it is. Raises `ProtocolError` on bytes that are no object.
+        so the put's result is taken as it is; and so are the requests it remembers, if theirs is
+        `base_recent`. Raises `ProtocolError` on bytes that are no object.
         """
         local = self._read_or_lose(partition, key)
-        return self.merge_into(local, partition, key, content, recent, base)
+        return self.merge_into(local, partition, key, content, recent, base, base_recent)
 
     def merge_into(
         self,
@@ -128,6 +146,7 @@ class Replica:
         content: bytes,
         recent: bytes,
         base: bytes,
+        base_recent: int,
     ) -> Record:
         """`apply`, for a caller that has just read the copy: `local`."""
         if local is not None and local.content == content:
@@ -142,7 +161,10 @@ class Replica:
             decode_recent(recent)
             record = Record(merged_content, digest, recent)
         else:
-            merged_recent = self._merge_recent(local.recent, recent)
+            if base_recent and fingerprint_of(local.recent) == base_recent:
+                merged_recent = recent
+            else:
+                merged_recent = self._merge_recent(local.recent, recent)
             if digest == local.digest and merged_recent == local.recent:
                 return local
             record = Record(merged_content, digest, merged_recent, local.my_actor)
@@ -162,16 +184,23 @@ class Replica:
         request: tuple[int, int],
         stamp_ms: int,
         shared_by_all: bool,
+        copy: Copy | None = None,
     ) -> Minted:
         """Coordinate a put on the local copy. `seen` None: everything the copy has seen.
 
+        `copy`: the local copy, from a caller that has read it just now.
+
         Raises `OverloadedError` (nothing stored) if the key already has too many siblings.
         """
-        local = self._read_or_lose(partition, key)
-        if local is None:
-            stored, actor, base = EMPTY_OBJECT, "", b""
+        if copy is None:
+            local = self._read_or_lose(partition, key)
+            stored = EMPTY_OBJECT if local is None else decode_object(local.content)
         else:
-            stored, actor, base = decode_object(local.content), local.my_actor, local.digest
+            local, stored = copy
+        if local is None:
+            actor, base, base_recent = "", b"", 0
+        else:
+            actor, base, base_recent = local.my_actor, local.digest, fingerprint_of(local.recent)
         actor = self._identity.actor_of(actor)
         superseded = stored.context if seen is None else seen
         minted, dot = put_version(
@@ -194,7 +223,7 @@ class Replica:
             answer = minted.context
         else:
             answer = superseded.with_dot(*dot, stamp_ms)
-        return Minted(record, dot, base, len(minted.siblings), answer)
+        return Minted(record, dot, base, base_recent, len(minted.siblings), answer)
 
     def _keep(
         self,
@@ -248,7 +277,8 @@ class Replica:
             partition, key, local, replaced, second, request, stamp_ms, local.my_actor
         )
         answer = seen.union(known.context).with_dot(*second, stamp_ms)
-        return Minted(record, second, local.digest, len(replaced.siblings), answer)
+        base_recent = fingerprint_of(local.recent)
+        return Minted(record, second, local.digest, base_recent, len(replaced.siblings), answer)
 
     def retract(
         self,
@@ -285,7 +315,7 @@ class Replica:
         self, partition: int, key: bytes, merged: StoredObject, recent: RecentRequests
     ) -> Record:
         """Merge what a quorum was found to hold, so that it can be replicated from here."""
-        return self.apply(partition, key, encode_object(merged), encode_recent(recent), b"")
+        return self.apply(partition, key, encode_object(merged), encode_recent(recent))
 
     def forget(self, partition: int, key: bytes) -> None:
         """Drop the copy. If it minted dots in the current epoch, a new epoch begins first."""

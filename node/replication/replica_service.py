@@ -73,7 +73,12 @@ class ReplicaService:
                 self._apply_and_report(sender, partition, message)
             else:
                 state.replica.apply(
-                    partition, message.key, message.content, message.recent, message.base
+                    partition,
+                    message.key,
+                    message.content,
+                    message.recent,
+                    message.base,
+                    message.base_recent,
                 )
                 state.outbox.send_put_ack(sender, message.id)
             if message.stands_for:
@@ -93,11 +98,19 @@ class ReplicaService:
         try:
             record = replica.read(partition, key)
         except CorruptRecordError:
-            replica.apply(partition, key, message.content, message.recent, message.base)
+            replica.apply(partition, key, message.content, message.recent)
             outbox.send(sender, ReplicaPutReport(message.id, ReplicaState.NO_EVIDENCE))
             return
         testimony = self._testimony(partition, key, record, message.base)
-        replica.merge_into(record, partition, key, message.content, message.recent, message.base)
+        replica.merge_into(
+            record,
+            partition,
+            key,
+            message.content,
+            message.recent,
+            message.base,
+            message.base_recent,
+        )
         if testimony is None:
             outbox.send_put_ack(sender, message.id)
         else:
@@ -108,7 +121,7 @@ class ReplicaService:
         state = self._state
         if state.storage.accepts_writes():
             partition = state.map.partition_of(message.key)
-            state.replica.apply(partition, message.key, message.content, message.recent, b"")
+            state.replica.apply(partition, message.key, message.content, message.recent)
             state.outbox.send(sender, HandoffAck(message.id))
 
     def on_hint_delivered(self, hint: Hint, now: Instant) -> None:

@@ -29,7 +29,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
-from node.causality.siblings import StoredObject, decode_object
+import msgspec
+
+from node.causality.siblings import TOMBSTONE, StoredObject, decode_object
 from node.errors import CorruptRecordError
 from node.node_state import NodeState
 from node.ports import Instant, Position, Record
@@ -42,8 +44,9 @@ from node.protocol.repair_messages import (
 
 SLICE_KEYS = 128
 SLICE_BYTES_MAX = 1024 * 1024
-SLICE_INTERVAL_S = 0.05
-"""Looking for old tombstones reads everything once per interval; there is no hurry."""
+SLICE_INTERVAL_S = 0.25
+"""Looking for old tombstones reads everything once per interval; there is no hurry, and a busy node
+has better things to do."""
 BATCH_KEYS_MAX = 64
 """Tombstones asked about together."""
 
@@ -75,6 +78,14 @@ class _Batch:
         self.lost_ms = 0
         self.waiting: dict[str, list[Tombstone]] = {}
         """Node → what it was asked about, in the order of its answer."""
+
+
+_ENCODED_TOMBSTONE = msgspec.msgpack.encode(TOMBSTONE)
+
+
+def may_hold_tombstone(content: bytes) -> bool:
+    """Whether an encoded object may have a tombstone; quick, and right when it says no."""
+    return _ENCODED_TOMBSTONE in content
 
 
 def is_forgettable(stored: StoredObject, now: Instant, grace_ms: int) -> bool:
@@ -158,9 +169,13 @@ class TombstoneReaping:
         else:
             self._cursor = page.next
             for entry in page.entries:
-                owners = state.map.owners[entry.partition]
-                if owners[0] == state.name and self._is_old(entry.record, now):
-                    self._found.append(Tombstone(entry.key, entry.record.digest))
+                record = entry.record
+                if (
+                    state.map.owners[entry.partition][0] == state.name
+                    and may_hold_tombstone(record.content)
+                    and self._is_old(record, now)
+                ):
+                    self._found.append(Tombstone(entry.key, record.digest))
 
     def _is_old(self, record: Record, now: Instant) -> bool:
         return is_forgettable(decode_object(record.content), now, self._config.reap_grace_ms)

@@ -1,5 +1,7 @@
 """An overwriting put in one round, and in two where a replica held something else."""
 
+from node.causality.causal_context import Dot
+from node.causality.recent_requests import RecentRequests, decode_recent, encode_recent
 from node.causality.siblings import decode_object
 from node.errors import FailureKind
 from node.protocol.client_messages import (
@@ -47,6 +49,27 @@ def test_replicas_that_agree_are_sent_one_message_each():
     ]
     assert not [m for _, _, m in seen if isinstance(m, ReplicaGet | ReplicaPutReport)]
     assert values(cluster, "k") == {b"new"}
+
+
+def test_a_replica_that_alone_remembers_a_request_goes_on_remembering_it():
+    cluster = VirtualCluster(3)
+    cluster.put("n1", "k", "old", w=3)
+    node, key = cluster.node("n2"), b"k"
+    partition = node.state.map.partition_of(key)
+    copy = node.state.storage.get(partition, key)
+    assert copy is not None
+    alone = RecentRequests(0, ((1, 4711, 1, "n9", 1),))
+    node.state.replica.apply(partition, key, copy.content, encode_recent(alone))
+    assert isinstance(cluster.put("n1", "k", "new"), PutDone)
+    cluster.run_for(1)
+    remembered = {}
+    for name in cluster.hosts:
+        record = cluster.node(name).state.storage.get(partition, key)
+        assert record is not None and record.digest != copy.digest
+        remembered[name] = decode_recent(record.recent)
+    assert remembered["n2"].find(4711, 1) == Dot("n9", 1)
+    assert remembered["n3"] == remembered["n1"]
+    assert set(remembered["n1"].applied) < set(remembered["n2"].applied)
 
 
 def test_a_coordinator_that_slept_through_a_write_supersedes_it_all_the_same():
