@@ -66,9 +66,6 @@ from node.replication.replica import Copy, Minted
 from node.replication.request import Origin, RequestCoordinator, Subject
 from node.replication.slots import Slots
 
-READING: Final = 0
-REPLICATING: Final = 1
-REPLACING: Final = 2
 # Plain integers and names: reading a member of an enum costs as much as a small call.
 _OVERWRITE: Final = int(PutKind.OVERWRITE)
 _CONTEXT: Final = int(PutKind.CONTEXT)
@@ -84,8 +81,8 @@ class PutCoordinator(RequestCoordinator):
         "_dot",
         "_given",
         "_partition",
-        "_phase",
         "_quorum",
+        "_reading",
         "_reads",
         "_record",
         "_reporting",
@@ -112,7 +109,8 @@ class PutCoordinator(RequestCoordinator):
         self._w = request.w or state.quorum.w
         self._sloppy = state.mode_of(request.mode) is QuorumMode.SLOPPY
         self._given: CausalContext = EMPTY_CONTEXT
-        self._phase = REPLICATING
+        self._reading = False
+        """The copies are asked for first; nothing is stored yet."""
         self._reporting = False
         """Whether the replicas report what they held before."""
         self._reads: ReadRound | None = None
@@ -177,7 +175,7 @@ class PutCoordinator(RequestCoordinator):
     def _read(self, now: Instant) -> None:
         """Ask every reachable primary for its copy, unless it is the same as ours."""
         state, request = self.state, self._request
-        self._phase = READING
+        self._reading = True
         reads = self._reads = self._new_round()
         local: Record | None = None
         try:
@@ -211,12 +209,12 @@ class PutCoordinator(RequestCoordinator):
 
     def on_replica_same(self, sender: str, now: Instant) -> None:
         reads = self._reads
-        if self._phase == READING and reads is not None and reads.add_same(sender):
+        if self._reading and reads is not None and reads.add_same(sender):
             self._consider_read(reads, now)
 
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
         reads = self._reads
-        if self._phase == READING and reads is not None and reads.quorum.is_waiting_for(sender):
+        if self._reading and reads is not None and reads.quorum.is_waiting_for(sender):
             reads.add(sender, message.state, message.content, message.recent)
             self._consider_read(reads, now)
 
@@ -325,8 +323,8 @@ class PutCoordinator(RequestCoordinator):
         self._siblings, self._answer = minted.siblings, minted.answer
         self._record, self._dot = minted.record, minted.dot
         needed = self._w
-        if self._phase == READING:
-            self._phase, self._reads = REPLICATING, None
+        if self._reading:
+            self._reading, self._reads = False, None
         elif self._reporting and needed < state.quorum.r:
             needed = state.quorum.r  # so many evident acknowledgements, unless one is not
         self._quorum = Quorum(needed, slots.by_node)
@@ -378,13 +376,13 @@ class PutCoordinator(RequestCoordinator):
         )
 
     def on_replica_put_ack(self, sender: str, now: Instant) -> None:
-        if self._phase != READING and self._quorum.add_ack(sender):
+        if not self._reading and self._quorum.add_ack(sender):
             if self._reads is not None:
                 self._reads.add_same(sender)
             self._consider_acks(now)
 
     def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:
-        if self._phase == READING or not self._quorum.is_waiting_for(sender):
+        if self._reading or not self._quorum.is_waiting_for(sender):
             return
         if self._reporting and not self.answered:
             reads = self._begin_reads()
@@ -467,7 +465,7 @@ class PutCoordinator(RequestCoordinator):
     def _replicate_again(self, minted: Minted, now: Instant) -> None:
         """The second and last round, under an id of its own: late answers to the first are moot."""
         absent = self._quorum.absent
-        self._phase, self._reporting, self._reads = REPLACING, False, None
+        self._reporting, self._reads = False, None
         self.id = self.state.next_id()
         self._replicate(minted, now)
         for node in absent:
@@ -492,7 +490,7 @@ class PutCoordinator(RequestCoordinator):
     # ------------------------------------------------------------ losing somebody
 
     def on_link_lost(self, peer: str, now: Instant) -> None:
-        if self._phase == READING:
+        if self._reading:
             reads = self._reads
             if reads is not None and reads.quorum.is_waiting_for(peer):
                 reads.quorum.add_failure(peer)
@@ -509,7 +507,7 @@ class PutCoordinator(RequestCoordinator):
         self._consider_acks(now)
 
     def on_deadline(self, now: Instant) -> None:
-        if self._phase == READING:
+        if self._reading:
             assert self._reads is not None
             self._fail_reading(self._reads)
             return
