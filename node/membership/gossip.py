@@ -14,8 +14,9 @@ O(log M) rounds (Demers et al., "Epidemic Algorithms for Replicated Database Mai
 1987; the three-message form is Apache Cassandra's). Everything is idempotent and may be lost,
 repeated or reordered.
 
-Bounds: a digest lists at most `DIGEST_MEMBERS_MAX` members, 5 KiB, and beyond that a random slice;
-the deltas of one message stop at about `DELTAS_BYTES_MAX`. What did not fit comes in a later round.
+Bounds: a digest lists at most `DIGEST_MEMBERS_MAX` members, 5 KiB, and beyond that a slice: records
+that changed lately (`news`), and a random choice of the others. The deltas of one message stop at
+about `DELTAS_BYTES_MAX`. What did not fit comes in a later round.
 
 `Gossip` is pure; time is handed in only to keep the age of heartbeats. Who is alive is none of its
 business: it says whose record advanced, and the failure detector concludes.
@@ -29,6 +30,7 @@ from typing import NamedTuple
 
 from node.membership.digest import DigestEntry, decode_digest, encode_digest, encode_entries
 from node.membership.member import Member, check_delta
+from node.membership.news import Before, News
 from node.membership.removed_members import RemovedMembers
 from node.protocol.messages import (
     GossipDeltas,
@@ -37,6 +39,8 @@ from node.protocol.messages import (
 )
 
 DIGEST_MEMBERS_MAX = 256
+NEWS_MAX = DIGEST_MEMBERS_MAX // 2
+"""Of a slice, and of an answer to one, at most so many records are news."""
 DELTAS_BYTES_MAX = 32 * 1024
 _DELTA_OVERHEAD_BYTES = 24
 MEMBERS_MAX = 4096
@@ -67,30 +71,41 @@ class Gossip:
         self.members: dict[int, Member] = {own.id: own}
         self.refused_ghosts = 0
         """Deltas about disks that were removed from the cluster for good."""
+        self._news = News()
 
     # ------------------------------------------------------------ a round
 
     def digest(self, receiver: int, rng: random.Random) -> tuple[bytes, bool]:
         """The entries for a digest, and whether they are everybody.
 
-        A slice always has the sender and the receiver, whose entry tells it what is known of it.
+        A slice always has the sender and the receiver, whose entry tells it what is known of it,
+        and what changed lately.
         """
         if len(self.members) <= DIGEST_MEMBERS_MAX:
             return encode_digest(self.members.values()), True
-        always = [self.members[one] for one in {self.own.id, receiver} if one in self.members]
-        others = [one for one in self.members.values() if one not in always]
-        return encode_digest(always + rng.sample(others, DIGEST_MEMBERS_MAX - len(always))), False
+        listed = dict.fromkeys(one for one in (self.own.id, receiver) if one in self.members)
+        listed.update(dict.fromkeys(one for one, _ in self._news.take(NEWS_MAX, listed)))
+        others = [one for one in self.members if one not in listed]
+        listed.update(dict.fromkeys(rng.sample(others, DIGEST_MEMBERS_MAX - len(listed))))
+        return encode_digest(self.members[one] for one in listed), False
 
     def on_digest(
         self, entries: Sequence[DigestEntry], *, complete: bool, now_s: float, rng: random.Random
     ) -> GossipReply:
-        """What the sender of the digest lacks, and what it could tell."""
+        """What the sender of the digest lacks, and what it could tell.
+
+        A slice does not say what its sender knows of the members that it leaves out. What changed
+        lately is told unasked: the change alone, which fits if the sender knows what was before.
+        """
         ahead: list[MemberDelta] = []
         wanted: list[DigestEntry] = []
         for entry in entries:
             self._compare(entry, ahead, wanted, now_s)
-        if complete:
-            listed = {entry.member for entry in entries}
+        listed = {entry.member for entry in entries}
+        if not complete:
+            for one, before in self._news.take(NEWS_MAX, listed):
+                ahead.append(self.members[one].delta_since(*before, now_s))
+        else:
             unlisted = (one for one in self.members.values() if one.id not in listed)
             ahead.extend(one.delta_since(0, 0, now_s) for one in unlisted if one.generation)
         return GossipReply(_within_bounds(ahead, rng), encode_entries(wanted[:DIGEST_MEMBERS_MAX]))
@@ -144,6 +159,9 @@ class Gossip:
             advance = Advance(member, member.generation, member.version, member.storage_uuid)
             if member.apply(delta, now_s):
                 advances.append(advance)
+                if advance.has_new_state and len(self.members) > DIGEST_MEMBERS_MAX:
+                    before = Before(advance.generation_before, advance.version_before)
+                    self._news.note(member.id, before, len(self.members))
         return advances
 
     def _is_ghost(self, delta: MemberDelta) -> bool:
@@ -166,9 +184,11 @@ class Gossip:
         """Drop the record of a removed member."""
         assert member != self.own.id
         self.members.pop(member, None)
+        self._news.forget(member)
 
     def check_invariants(self) -> None:
         """Assert that records are sound and no removed disk is among the copies."""
+        self._news.check_invariants(self.members)
         for identifier, member in self.members.items():
             assert member.id == identifier
             member.check_invariants()

@@ -13,6 +13,7 @@ from node.errors import ProtocolError
 from node.membership.digest import ENTRY_BYTES, DigestEntry, decode_digest, encode_entries
 from node.membership.gossip import DELTAS_BYTES_MAX, DIGEST_MEMBERS_MAX, Gossip
 from node.membership.member import Member, StateKey, member_id
+from node.membership.news import Before, News
 from node.membership.observations import decode_accused, encode_accused
 from node.membership.removed_members import RemovedMembers
 from tests.memory_storage_engine import MemoryStorageEngine
@@ -131,6 +132,49 @@ def test_a_digest_is_at_most_thirty_bytes_a_member_and_bounded() -> None:
     listed = [entry.member for entry in decode_digest(data)]
     assert not complete and ENTRY_BYTES <= 30 and len(data) == DIGEST_MEMBERS_MAX * ENTRY_BYTES
     assert crowd.own.id in listed and receiver in listed and len(set(listed)) == len(listed)
+
+
+def test_a_change_is_in_every_slice_and_in_the_answer_to_every_slice_for_a_while() -> None:
+    crowd, behind = gossip("n0"), gossip("behind")
+    others = [member(f"n{index}") for index in range(1, 1000)]
+    whole = [one.delta_since(0, 0, 0.0) for one in others]
+    crowd.on_deltas(whole, 0.0)
+    behind.on_deltas(whole, 0.0)
+    slices = [crowd.digest(0, random.Random(seed))[0] for seed in range(300)]
+    assert not is_in_all(slices[-10:], others[500]), "what it learnt at the start is old by now"
+
+    changed = others[500]
+    before = changed.version
+    changed.set_text(StateKey.ZONE, "b")
+    crowd.on_deltas([changed.delta_since(changed.generation, before, 0.0)], 0.0)
+    slices = [crowd.digest(0, random.Random(seed))[0] for seed in range(10)]
+    assert is_in_all(slices, changed)
+
+    asks, _ = behind.digest(crowd.own.id, random.Random(1))
+    elsewhere = [one for one in decode_digest(asks) if one.member != changed.id]
+    reply = crowd.on_digest(elsewhere, complete=False, now_s=0.0, rng=random.Random(1))
+    assert [delta.member for delta in reply.deltas] == [changed.id]
+    behind.on_deltas(reply.deltas, 0.0)
+    assert behind.members[changed.id].text(StateKey.ZONE) == "b"
+
+    slices = [crowd.digest(0, random.Random(seed))[0] for seed in range(100)]
+    assert not is_in_all(slices, changed), "news grow old"
+    crowd.check_invariants()
+
+
+def is_in_all(slices: list[bytes], changed: Member) -> bool:
+    return all(changed.id in {one.member for one in decode_digest(data)} for data in slices)
+
+
+def test_of_too_much_news_what_was_mentioned_least_goes_first() -> None:
+    news = News()
+    for one in range(10):
+        news.note(one, Before(1, 0), members=1000)
+    first = {one for one, _ in news.take(5, ())}
+    assert {one for one, _ in news.take(5, ())} == set(range(10)) - first
+    news.note(3, Before(1, 1), members=1000)
+    assert news.take(1, ()) == [(3, Before(1, 1))]
+    assert all(one != 3 for one, _ in news.take(10, {3}))
 
 
 def test_the_deltas_of_one_message_are_bounded_and_every_record_gets_its_turn() -> None:
