@@ -87,30 +87,11 @@ class Driver(Protocol):
         ...
 
 
-class Pending:
-    """A request on its way, or finished. Times are monotonic seconds."""
+class Pending(msgspec.Struct, eq=False):
+    """A request on its way, or finished. Times are monotonic seconds.
 
-    __slots__ = (
-        "attempt_ends",
-        "avoided",
-        "connection",
-        "content_bytes",
-        "deadline",
-        "done",
-        "driver",
-        "error",
-        "finished_at",
-        "key",
-        "next",
-        "on_done",
-        "on_settled",
-        "refusal",
-        "reply",
-        "request",
-        "started_at",
-        "uncertain",
-        "via",
-    )
+    A struct, because one is made for every request: msgspec fills it in without running Python.
+    """
 
     answer: ClassVar[tuple[type[ClientReply], ...]] = (
         ScanDone,
@@ -122,46 +103,34 @@ class Pending:
     writes: ClassVar[bool] = False
     """Whether an attempt without an answer may have changed something."""
 
-    def __init__(
-        self,
-        driver: Driver,
-        request: ClientRequest,
-        key: bytes,
-        started_at: float,
-        deadline: float,
-        *,
-        attempt_ends: float,
-        via: str | None = None,
-        content_bytes: int = 0,
-    ) -> None:
-        """`content_bytes` bounds the size of what the request carries besides its fixed fields."""
-        self.driver = driver
-        self.request = request
-        self.key = key
-        self.started_at = started_at
-        self.deadline = deadline
-        self.via = via
-        self.content_bytes = content_bytes
-        self.attempt_ends = attempt_ends
-        """When to give up on the node being asked and try another."""
-        self.connection: Connection | None = None
-        """Where the current attempt is, None while no node can be asked."""
-        self.avoided: tuple[Connection, ...] = ()
-        """Nodes that refused this request or did not answer it."""
-        self.uncertain = False
-        """True once an attempt that had been sent was given up without an answer."""
-        self.refusal: Failed | None = None
-        """The last definite refusal, while another node is tried."""
-        self.reply: ClientReply | None = None
-        self.error: StoreError | None = None
-        self.done = False
-        self.finished_at = 0.0
-        self.next: Pending | None = None
-        """The request that waits for this one, where the order per key is kept."""
-        self.on_done: Callable[[Pending], None] | None = None
-        """The user's callback, called once when done."""
-        self.on_settled: Callable[[Pending], None] | None = None
-        """The bookkeeping of a batch, called before `on_done`; both at the end of a pass."""
+    driver: Driver
+    request: ClientRequest
+    key: bytes
+    started_at: float
+    deadline: float
+    attempt_ends: float
+    """When to give up on the node being asked and try another."""
+    via: str | None = None
+    content_bytes: int = 0
+    """Bounds the size of what the request carries besides its fixed fields."""
+    connection: Connection | None = None
+    """Where the current attempt is, None while no node can be asked."""
+    avoided: tuple[Connection, ...] = ()
+    """Nodes that refused this request or did not answer it."""
+    uncertain: bool = False
+    """True once an attempt that had been sent was given up without an answer."""
+    refusal: Failed | None = None
+    """The last definite refusal, while another node is tried."""
+    reply: ClientReply | None = None
+    error: StoreError | None = None
+    done: bool = False
+    finished_at: float = 0.0
+    next: Pending | None = None
+    """The request that waits for this one, where the order per key is kept."""
+    on_done: Callable[[Pending], None] | None = None
+    """The user's callback, called once when done."""
+    on_settled: Callable[[Pending], None] | None = None
+    """The bookkeeping of a batch, called before `on_done`; both at the end of a pass."""
 
     def wait(self) -> None:
         """Block until done, without raising the request's error."""
@@ -191,7 +160,6 @@ class Pending:
 class PendingPut(Pending):
     """A put or delete."""
 
-    __slots__ = ()
     answer = (PutDone,)
     writes = True
 
@@ -205,7 +173,6 @@ class PendingPut(Pending):
 class PendingGet(Pending):
     """A get."""
 
-    __slots__ = ()
     answer = (GetDone,)
 
     def result(self) -> GetResult:
@@ -226,7 +193,6 @@ class PendingGet(Pending):
 class PendingQuorum(Pending):
     """A change of a node's quorum."""
 
-    __slots__ = ()
     answer = (QuorumSet,)
     writes = True
 
