@@ -39,8 +39,9 @@ from node.protocol.messages import (
 )
 
 DIGEST_MEMBERS_MAX = 256
-NEWS_MAX = DIGEST_MEMBERS_MAX // 2
-"""Of a slice, and of an answer to one, at most so many records are news."""
+NEWS_MAX = DIGEST_MEMBERS_MAX // 8
+"""Of a slice, and of an answer to one, at most so many records are news; the rest keeps heartbeats
+young."""
 DELTAS_BYTES_MAX = 32 * 1024
 _DELTA_OVERHEAD_BYTES = 24
 MEMBERS_MAX = 4096

@@ -17,5 +17,5 @@ def test_whole_digests(members):
 
 def test_six_slices(monkeypatch):
     monkeypatch.setattr(gossip, "DIGEST_MEMBERS_MAX", 16)
-    monkeypatch.setattr(gossip, "NEWS_MAX", 8)
+    monkeypatch.setattr(gossip, "NEWS_MAX", 2)
     assert measure(96, changes=3).rounds_worst <= 2 * math.log2(96)
