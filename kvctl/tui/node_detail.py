@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from rich.text import Text
 
 from kvctl.tui.glyphs import BAD, DIM, WARN, style_of
@@ -13,29 +15,32 @@ from kvctl.view.state import NodeView
 _LABEL_WIDTH = 12
 
 
-def node_detail_text(scene: Scene, name: str) -> Text:
+def node_detail_lines(scene: Scene, name: str) -> list[Text]:
     """A dozen lines about a node."""
     node = scene.view.nodes.get(name)
     if node is None:
-        return Text("no node is selected", DIM)
+        return [Text("no node is selected", DIM)]
     condition = scene.conditions[name]
-    text = Text()
-    text.append(name, "bold")
-    text.append(f"  {scene.glyphs.of(condition)} {condition.value}", style_of(condition))
+    head = Text(name, "bold")
+    head.append(f"  {scene.glyphs.of(condition)} {condition.value}", style_of(condition))
     if node.process is not None:
-        text.append(f"  process {node.process.value}", DIM)
+        head.append(f"  process {node.process.value}", DIM)
     if node.figures.state != "ok":
-        text.append(f"  {node.figures.state}", f"bold {BAD}")
+        head.append(f"  {node.figures.state}", f"bold {BAD}")
     if not node.answered_ms:
-        text.append("\nit has not answered yet", DIM)
-        return text
+        return [head, Text("it has not answered yet", DIM)]
+    lines = [head]
     if not node.answers:
         age = age_text(max(0, scene.now_ms - node.answered_ms))
-        text.append(f"\nlast answer {age} ago; figures are of then", WARN)
-    for label, value in _lines(scene, node):
-        text.append(f"\n{label:<{_LABEL_WIDTH}}", DIM)
-        text.append(value)
-    return text
+        lines.append(Text(f"last answer {age} ago; figures are of then", WARN))
+    lines.extend(_labelled(label, value) for label, value in _lines(scene, node))
+    return lines
+
+
+@lru_cache(maxsize=256)
+def _labelled(label: str, value: str) -> Text:
+    """A line of the detail; most of them are, second after second, the same."""
+    return Text.assemble((f"{label:<{_LABEL_WIDTH}}", DIM), value)
 
 
 def _lines(scene: Scene, node: NodeView) -> list[tuple[str, str]]:
@@ -108,4 +113,4 @@ class NodeDetail(TextPane):
 
     def paint(self, scene: Scene, name: str) -> None:
         """Show the node as it is now."""
-        self.show(node_detail_text(scene, name))
+        self.show_lines(node_detail_lines(scene, name))

@@ -7,6 +7,8 @@ dashboard would cost. Lines that are too long are cut off; who makes the text kn
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.style import Style
 from rich.text import Text
 from textual.geometry import Region
@@ -33,7 +35,11 @@ class TextPane(Widget):
 
     def show(self, text: Text) -> None:
         """Show this from now on."""
-        before, self.lines = self.lines, tuple(text.split("\n", allow_blank=True))
+        self.show_lines(text.split("\n", allow_blank=True))
+
+    def show_lines(self, lines: Iterable[Text]) -> None:
+        """Show these from now on. A line that is the very same as before costs nothing."""
+        before, self.lines = self.lines, tuple(lines)
         for y in range(max(len(before), len(self.lines))):
             if before[y : y + 1] != self.lines[y : y + 1]:
                 self.refresh(Region(0, y, self.size.width, 1))

@@ -210,16 +210,17 @@ class WatchingApp(App[None]):
             return
         now_ms = self.now_ms
         shown = self.view if self.frozen is None else self.frozen
+        page = self.page
         key = (
             shown,
             now_ms // 1000,
-            self.page.id,
+            page.id,
             self.size,
             self._filter,
             self._waiting,
             self._problem,
-            self.page.selected_node,
-            self.page.revision,
+            page.selected_node,
+            page.revision,
             self._replay_progress,
         )
         if _is_same(key, self._painted):
@@ -238,7 +239,7 @@ class WatchingApp(App[None]):
             replay=self._replay_progress,
         )
         self.query_one(HeaderLine).paint(self.scene)
-        self.page.paint(self.scene)
+        page.paint(self.scene)
         if isinstance(self.screen, PartitionDialog):
             self.screen.renew()
 

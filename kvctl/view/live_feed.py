@@ -54,6 +54,8 @@ SOONEST_S = 0.1
 """A node is never asked again sooner than this."""
 DEADLINE_S = 0.7
 """A node that has not answered by then counts as silent."""
+_TICK_S = 0.001
+"""A timer may be so much early by the clock it was set by."""
 _QUESTIONS = 8
 """Ids reserved for one round of questions; a late answer to an earlier round is known by its id."""
 _ENVELOPE = frozenset(("at", "node", "generation", "seq", "kind", "clock"))
@@ -368,11 +370,12 @@ def _counts(clock: object) -> dict[str, int]:
 
 async def _pause(wake: asyncio.Event, seconds: float) -> None:
     """Until it is time, or something was missed; never so short that a node is flooded."""
+    loop = asyncio.get_running_loop()
+    due = loop.call_later(seconds, wake.set)
     try:
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    except TimeoutError:
-        pass
-    else:
-        await asyncio.sleep(SOONEST_S)
+        await wake.wait()
+        if loop.time() < due.when() - _TICK_S:
+            await asyncio.sleep(SOONEST_S)
+    finally:
+        due.cancel()
     wake.clear()

@@ -45,6 +45,7 @@ _STYLES = {
 _DIGITS_SHOWN = 10
 AGAIN_AFTER_MS = 5_000
 """The tree is looked at so often though nothing suggests that it has changed."""
+_COARSE_MS = 10_000
 
 
 class MerklePage(Page):
@@ -250,11 +251,7 @@ def _pair_row(scene: Scene, pair: Pair, shared: int, *, with_last: bool) -> Row:
         cells = (name, Cell("not yet", DIM), Cell("", DIM), Cell(str(shared), DIM), *blank)
         return Row(key, cells)
     differs = WARN if seen.keys_differing > seen.keys_repaired else PLAIN
-    last = (
-        "-"
-        if seen.last_success_ms is None
-        else _coarse_age(max(0, scene.now_ms - seen.last_success_ms))
-    )
+    last = "-" if seen.last_success_ms is None else _coarse_age(seen.last_success_ms, scene.now_ms)
     cells = (
         name,
         Cell(seen.state, _STYLES.get(seen.state, PLAIN)),
@@ -274,10 +271,16 @@ def _shared_partitions(ring: PartitionMap) -> dict[Pair, int]:
     return dict(Counter(pair for owners in ring.owners for pair in permutations(owners, 2)))
 
 
-def _coarse_age(age_ms: int) -> str:
-    """An age that does not change every second: nobody needs it, and every row would be redrawn."""
-    step_ms = 1000 if age_ms < 10_000 else 10_000
-    return age_text(age_ms - age_ms % step_ms)
+def _coarse_age(since_ms: int, now_ms: int) -> str:
+    """An age within ten seconds, which changes when ten seconds of the clock are full.
+
+    Nobody needs it better; and ten pairs whose ages change each at its own time would have the
+    screen drawn anew every second.
+    """
+    if now_ms - since_ms < _COARSE_MS:
+        return f"<{_COARSE_MS // 1000}s"
+    age_ms = now_ms - now_ms % _COARSE_MS - since_ms
+    return age_text(-(-age_ms // _COARSE_MS) * _COARSE_MS)
 
 
 def _tree_columns(place: Place | None, width: int) -> tuple[Column, ...]:
