@@ -6,6 +6,7 @@
       gossip           everybody's records, spread by comparing digests in pairs
         member         one record: generation, heartbeat, versioned state
         digest         how much one knows of whom, 20 bytes a member
+        news           what changed lately, and is mentioned in every exchange beyond 256 members
         observations   whom a member misses, 12 bytes each
         removed_members  disks that are refused for good
       gossip_targets   whom to gossip with, whom to probe
@@ -27,12 +28,12 @@ row `suspect_after_ms` later (4 s, plus at most a quarter of a round). Figures o
          30       4 (5)             4,207    0.6 s    2.0 s    3.0 s      5.9 s
         100       5 (5)             7,957    1.2 s    2.7 s    4.1 s      8.0 s
         256       6 (6)            15,213    1.7 s    3.3 s    4.7 s      9.6 s
-       1000      26 (29)           13,528    6.4 s   14.6 s   33.6 s     46.9 s
+       1000       8 (12)           17,043    6.1 s   14.2 s   33.1 s     46.9 s
 
 Bytes include the largest trace clock on every frame (`node.causality.trace_clock`), 60 bytes among
-ten members and at most 130 among many: a sixth of the figure at 256, and nearly half at ten. The
-last row is without them.
+ten members and at most 130 among many: a sixth of the figure at 256, and nearly half at ten.
 
 Up to 256 members, the most a cluster may have, a digest lists everybody. The last row shows what
-the bound on a digest costs beyond: bytes stop growing, and news takes four times as many rounds.
+the bound on a digest costs beyond: bytes stop growing, changes still get through in O(log M) rounds
+because they are in every slice, and heartbeats are as many times older as there are slices.
 """
