@@ -130,6 +130,37 @@ def test_h_releases_what_is_held_and_r_starts_the_target() -> None:
     run_dashboard(scenario, *hints(held=True))
 
 
+def test_the_ages_of_comparisons_change_together_and_not_every_second() -> None:
+    began_ms = BEGAN_MS - BEGAN_MS % 10_000
+    now_ms = began_ms
+    compared_s = {"n2": 3, "n5": 8}
+    seen = [
+        compared("repaired", b=b, last_success_ms=began_ms + at * 1000, level="done")
+        for b, at in compared_s.items()
+    ]
+
+    async def scenario(dashboard: Dashboard) -> None:
+        nonlocal now_ms
+        ages = []
+        await dashboard.press("5")
+        for second in range(10, 42):
+            now_ms = began_ms + second * 1000
+            await dashboard.settle()
+            rows = [line.split() for line in dashboard.lines if line.startswith("n1-n")]
+            ages.append(tuple(row[-1] for row in rows if row[0][3:] in compared_s))
+        assert ages == [
+            *[("<10s", "<10s")] * 3,
+            *[("10s", "<10s")] * 5,
+            *[("10s", "10s")] * 2,
+            *[("20s", "20s")] * 10,
+            *[("30s", "30s")] * 10,
+            *[("40s", "40s")] * 2,
+        ]
+
+    told = [*busy_cluster(), answered("n1", began_ms + 10_000, repair=seen)]
+    run_dashboard(scenario, *told, clock=lambda: now_ms)
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_hints_and_merkle_trees_at_every_size(size: tuple[int, int]) -> None:
     async def scenario(dashboard: Dashboard) -> None:
