@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -35,8 +34,6 @@ from node.runtime.garbage_schedule import GarbageSchedule
 from node.runtime.process_stats import cpu_seconds, resident_bytes
 from node.runtime.stop_signal import StopSignal
 
-BUSY_MESSAGES = 8
-"""A turn that brought so many messages is followed by one that lets others go first."""
 WAIT_MAX_S = 60.0
 """A poll never waits longer, whatever the core says."""
 DRAIN_QUIET_MS = 20
@@ -114,8 +111,6 @@ class EventLoop:
         self._timed = timed
         self._garbage = GarbageSchedule()
         self._housekeeping_waits = False
-        self._busy = False
-        """The last turn brought so many messages that the next ones may as well come together."""
         self._started = clock.now()
 
     def run(self, stop: StopSignal) -> None:
@@ -147,12 +142,6 @@ class EventLoop:
 
     def turn(self, timeout_ms: int) -> bool:
         """Wait at most `timeout_ms`, then do one turn. False if only time had passed."""
-        if self._busy:
-            # A turn costs several times what a message does, most of it for a processor whose
-            # caches hold what ran in between. Where nodes and clients share processors, those that
-            # wait for one run now, and what they send shares the next turn. If nobody waits, this
-            # is a system call and no more.
-            os.sched_yield()
         found_work = self._transport.poll(timeout_ms)
         now = self._clock.now()
         try:
@@ -205,18 +194,14 @@ class EventLoop:
     def _handle_all(self, now: Instant) -> None:
         """Links first: they tell whom to trust. Then answers to older requests, then new ones."""
         core, transport = self._core, self._transport
-        messages = 0
         for part in self._timed:
             part.on_tick(now)
         for peer, connected in transport.receive_link_changes():
             core.on_link(peer, connected, now)
         for frame in transport.receive_peer_frames():
-            messages += len(frame.messages)
             core.on_peer_frame(frame, now)
         for client, requests in transport.receive_client_requests():
-            messages += len(requests)
             core.on_client_requests(client, requests, now)
-        self._busy = messages >= BUSY_MESSAGES
         core.tick(now)
 
     def _complete(self, now: Instant) -> None:

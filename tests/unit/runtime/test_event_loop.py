@@ -22,7 +22,7 @@ from node.protocol.messages import (
     PeerFrame,
 )
 from node.runtime import event_loop
-from node.runtime.event_loop import BUSY_MESSAGES, WAIT_MAX_S, EventLoop
+from node.runtime.event_loop import WAIT_MAX_S, EventLoop
 from node.runtime.stop_signal import StopSignal
 from node.runtime.system_clock import SystemClock
 from tests.unit.runtime.runtime_fixtures import (
@@ -164,20 +164,6 @@ def test_what_was_sent_is_not_sent_again(rig: Rig) -> None:
     rig.loop.turn(0)
     assert not rig.loop.turn(0)
     assert rig.transport.sent[1] == ({}, 7)
-
-
-def test_after_a_busy_turn_others_go_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_yield", lambda: rig.trace.append("yield"))
-    rig.transport.requests = [(b"c", [ClientDescribe(n) for n in range(BUSY_MESSAGES)])]
-    rig.loop.turn(0)
-    assert "yield" not in rig.trace
-    rig.transport.requests = [(b"c", [ClientDescribe(n) for n in range(BUSY_MESSAGES - 1)])]
-    rig.trace.clear()
-    rig.loop.turn(0)
-    assert rig.trace[:2] == ["yield", "poll"]
-    rig.trace.clear()
-    rig.loop.turn(0)
-    assert "yield" not in rig.trace
 
 
 def test_a_failed_commit_sends_and_tells_nothing(rig: Rig) -> None:
