@@ -113,7 +113,8 @@ def test_hints_are_seen_to_fill_and_to_drain(cluster: Cluster) -> None:
         terminal.press("1")
         terminal.until(lambda text: re.search(r"put key\d+ +n[12] → n[12]✓ n[12]✓ n3✗", text))
         terminal.press("4")
-        terminal.until(lambda text: "HOLDER" in text)
+        # Until its silence has been noticed, r would restart it.
+        terminal.until(lambda text: re.search(r"n[12] +n3 .*down", text))
         terminal.press("r")
         terminal.until(lambda text: "n3 was started." in text)
         terminal.until(lambda text: "no hints: nobody was missed" in text and "hints 0" in text)
