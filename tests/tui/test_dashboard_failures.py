@@ -88,8 +88,9 @@ def test_conflicting_writes_on_both_sides_of_a_cut_are_settled_in_the_dashboard(
         terminal.until(lambda text: re.search(r"color +2 ", text))
         # Until all replicas have both, a read may see one of them, and nothing would be written.
         cluster.wait("converged")
+        terminal.until(lambda text: re.search(r"> n\d:\d+", text))
         chosen = re.search(r"> (n\d:\d+)", terminal.text)
-        assert chosen, terminal.text
+        assert chosen
         terminal.press("t")
         terminal.until(lambda text: f"kvctl resolve color --pick {chosen[1]}" in text)
         terminal.until(lambda text: "no key has siblings" in text)
