@@ -31,16 +31,14 @@ import mmh3
 
 from node.errors import CorruptRecordError
 from node.ports import Position, Record, ScanPage, StorageEngine
-from node.ring.key_hash import LEAVES_PER_PARTITION
+from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of
 
 HASH_BYTES = 16
 SLICE_BYTES_MAX = 1024 * 1024
 """Content read by one slice of a build, at most, after its first record."""
 
-_LEAF_SHIFT = 64 - LEAVES_PER_PARTITION.bit_length() + 1
 _NO_LEAVES = [0] * LEAVES_PER_PARTITION
 _DAMAGED_HASH = b"\xff" * HASH_BYTES
-_words_of = mmh3.mmh3_x64_128_utupledigest
 _hash_of = mmh3.mmh3_x64_128_uintdigest
 
 
@@ -68,7 +66,7 @@ class PartitionLeaves:
             change ^= _hash_of(new.digest + key)
             self.keys += 1
             self.content_bytes += len(key) + len(new.content)
-        self.leaves[_words_of(key)[1] >> _LEAF_SHIFT] ^= change
+        self.leaves[leaf_of(key)] ^= change
         self.hash = None
 
 
