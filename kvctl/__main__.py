@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+INTERRUPTED = 130
+"""The exit code; `kvctl.errors` has it too, but may not be imported yet when it is needed."""
+
 
 def occupy_standard_streams() -> None:
     """Give a standard stream that the caller closed a descriptor that refuses.
@@ -35,9 +38,14 @@ def main() -> None:
     try:
         from kvctl.cli.app import main as run
 
-        sys.exit(run())
+        code = run()
     except KeyboardInterrupt:  # pressed while modules were still being imported
-        sys.exit(130)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        # CPython remembers that ctrl-c came while a string was evaluated (an annotation, say), even
+        # if it was caught, and `python -m` would then die of the signal. The next one clears that.
+        eval("0")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -185,6 +185,25 @@ def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
     assert done.stderr == "error: the output cannot be written: No space left on device.\n"
 
 
+def test_an_interrupt_while_a_string_is_evaluated_ends_with_130_too(tmp_path: Path) -> None:
+    """CPython remembers where ctrl-c came; ended by the signal, a script would not see 130."""
+    (tmp_path / "interrupted.py").write_text(
+        "from kvctl import __main__\n"
+        "from kvctl.cli import app\n"
+        "def run():\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        return 130\n"
+        "app.main = run\n"
+        "__main__.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_traceback_appears_only_with_debug(
     kvctl_command: Command, fake_client: FakeClient
 ) -> None:
