@@ -3,10 +3,10 @@
     feed ─▶ observe ─▶ view ─▶ (timer) ─▶ scene ─▶ the page that is shown
 
 Observations change the view as fast as they come and draw nothing. A timer paints the page that is
-shown, and only if the view, the second or the page changed. Freezing keeps the picture while the
-view goes on. What only one page wants to know is looked up while it is shown, in a thread, so the
-screen never waits for a node; the application may be closed or killed at any time, for it owns
-nothing.
+shown, and only if the view or the page changed, or nothing new has come for a while. Freezing keeps
+the picture while the view goes on. What only one page wants to know is looked up while it is shown,
+in a thread, so the screen never waits for a node; the application may be closed or killed at any
+time, for it owns nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from kvctl.tui.prompt import PromptLine
 from kvctl.tui.scene import Scene, scene_of
 from kvctl.view.feed import Clock, Feed, FeedError
 from kvctl.view.observation import Observation
+from kvctl.view.pace import QUIET_INTERVAL_MS
 from kvctl.view.recorder import Recorder
 from kvctl.view.recording import ReplayFeed
 from kvctl.view.reduce import reduce
@@ -42,6 +43,7 @@ from kvctl.view.state import ClusterView
 from node.errors import StoreError
 
 PAINTS_PER_S = 3
+RENEWED_WITHIN_MS = QUIET_INTERVAL_MS + 500
 FEED_RETRY_S = 2.0
 LOOKUP_INTERVAL_S = 1.0
 LOOKUP_SHARE_MAX = 0.1
@@ -213,7 +215,7 @@ class WatchingApp(App[None]):
         page = self.page
         key = (
             shown,
-            now_ms // 1000,
+            _clock_to_show(shown, now_ms),
             page.id,
             self.size,
             self._filter,
@@ -257,6 +259,14 @@ class WatchingApp(App[None]):
 
     def _show_keys(self) -> None:
         self.query_one(KeysLine).show(self.page, self._glyphs)
+
+
+def _clock_to_show(view: ClusterView, now_ms: int) -> int:
+    """The second of the clock, once a picture is not renewed by what is observed.
+
+    Until then ages grow on the screen with the answers, which is when they are known.
+    """
+    return now_ms // 1000 if now_ms - view.at_ms > RENEWED_WITHIN_MS else 0
 
 
 def _is_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:

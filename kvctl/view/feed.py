@@ -17,7 +17,7 @@ from kvctl.view.state import ClusterView
 
 STALE_AFTER_MS = 4000
 """Without any observation for so long, a live picture counts as stale. Live feeds observe every
-node every second, be it only its silence."""
+node every second or two (`pace`), be it only its silence."""
 
 
 class FeedError(KvctlError):

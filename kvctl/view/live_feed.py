@@ -1,9 +1,10 @@
-"""The live feed: asks every node about itself once a second, and listens to what they tell.
+"""The live feed: asks every node about itself at a steady pace, and listens to what they tell.
 
 One coroutine per node asks, so a node that hangs delays nobody; each question has a deadline of its
 own and carries everything there is to ask in one frame. A node without an answer is looked up among
 the processes, in a thread, because that means files and `/proc`. Events come by subscription; a gap
-in a node's numbers makes the next question follow at once, for what was missed is in its snapshot.
+in a node's numbers makes the next question follow at once, for what was missed is in its snapshot,
+and so does word of a node that its peers have lost or found. `pace` says how often to ask.
 
 Nothing here changes anything in the cluster: the feed attaches, and when it goes, only its sockets
 go. All of them are opened and closed inside `run`.
@@ -31,6 +32,7 @@ from kvctl.view.observation import (
     NodeSilent,
     ProcessWord,
 )
+from kvctl.view.pace import LINK_EVENTS, SOONEST_MS, Pace
 from node.config import ClusterConfig, NodeSpec
 from node.errors import ProtocolError, StoreError
 from node.protocol.client_messages import (
@@ -47,11 +49,8 @@ from node.ring.claim import claim
 from node.ring.server import Server
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
-INTERVAL_S = 1.0
-"""Each node is asked this often, all of them when a second of the clock begins: so a picture is
-painted once for all their answers and all the ages that have grown, not once for each."""
-SOONEST_S = 0.1
-"""A node is never asked again sooner than this."""
+LOOK_INTERVAL_S = 1.0
+"""How often to look whether the cluster has other nodes."""
 DEADLINE_S = 0.7
 """A node that has not answered by then counts as silent."""
 _TICK_S = 0.001
@@ -75,6 +74,7 @@ class LiveFeed:
         self._clock = clock
         self._look_up = look_up
         self._seen: ClusterSeen | None = None
+        self._pace = Pace(clock())
         self._places: dict[str, Place] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._operations: dict[str, int] = {}
@@ -130,7 +130,7 @@ class LiveFeed:
                 latest = self._load()
                 if latest.nodes != config.nodes:
                     return latest
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     def _load(self) -> ClusterConfig:
         try:
@@ -218,9 +218,11 @@ class LiveFeed:
                             described_hash = str(snapshot.get("ring_hash", ""))
                     if snapshot.get("ring_hash") != described_hash:
                         described_hash = ""  # the ring changed: ask for it next time
-                    rtt_ms = (loop.time() - began_s) * 1000
-                    sink.observe(_answer(self._clock(), spec.name, rtt_ms, snapshot, replies))
-                await _pause(wake, until_next_round_s(self._clock()))
+                    now_ms, rtt_ms = self._clock(), (loop.time() - began_s) * 1000
+                    answer = _answer(now_ms, spec.name, rtt_ms, snapshot, replies)
+                    self._pace.on_answer(answer, now_ms)
+                    sink.observe(answer)
+                await _pause(wake, self._pace.until_next_round_s(self._clock()))
         finally:
             socket.close(linger=0)
 
@@ -275,13 +277,22 @@ class LiveFeed:
                 event = decode_event(parts[-1])
                 if event is None or event.node != spec.name:
                     continue
-                place = Place(event.generation, event.seq)
-                if missed_before(self._places.get(event.node), place):
-                    self._wake[spec.name].set()
-                self._places[event.node] = place
+                self._ask_soon(event)
+                self._places[event.node] = Place(event.generation, event.seq)
                 sink.observe(event)
         finally:
             socket.close(linger=0)
+
+    def _ask_soon(self, event: NodeEvent) -> None:
+        """Wake the questions that this event is a reason for."""
+        if self._pace.on_event(event, self._clock()):
+            for wake in self._wake.values():
+                wake.set()
+        place = Place(event.generation, event.seq)
+        if missed_before(self._places.get(event.node), place):
+            self._wake[event.node].set()
+        if event.kind in LINK_EVENTS and event.fields.get("peer") in self._wake:
+            self._wake[event.fields["peer"]].set()
 
 
 def _connected(
@@ -351,12 +362,6 @@ def decode_event(line: bytes) -> NodeEvent | None:
         return None
 
 
-def until_next_round_s(now_ms: int) -> float:
-    """Seconds until a round of questions begins that is not this very one."""
-    wait_s = INTERVAL_S - now_ms / 1000 % INTERVAL_S
-    return wait_s if wait_s >= SOONEST_S else wait_s + INTERVAL_S
-
-
 def _counts(clock: object) -> dict[str, int]:
     """A trace clock as it came, without whatever is no count of a node."""
     if not isinstance(clock, dict):
@@ -375,7 +380,7 @@ async def _pause(wake: asyncio.Event, seconds: float) -> None:
     try:
         await wake.wait()
         if loop.time() < due.when() - _TICK_S:
-            await asyncio.sleep(SOONEST_S)
+            await asyncio.sleep(SOONEST_MS / 1000)
     finally:
         due.cancel()
     wake.clear()

@@ -13,6 +13,7 @@ from kvctl.view.condition import conditions_of
 from kvctl.view.feed import FeedError
 from kvctl.view.live_feed import LiveFeed, decode_event
 from kvctl.view.observation import NodeAnswered, NodeEvent, Observation, ProcessWord
+from kvctl.view.pace import Pace
 from kvctl.view.process_lookup import ProcessLookup
 from kvctl.view.reduce import reduce
 from kvctl.view.state import ClusterView, Condition
@@ -136,6 +137,34 @@ def test_a_node_that_is_killed_is_dead_and_one_that_is_stopped_is_stopped(
         await watcher.until(is_all_up)
         kinds = {one.kind for one in watcher.observed if isinstance(one, NodeEvent)}
         assert {"peer_unreachable", "member_suspected", "member_alive"} <= kinds
+
+    watch(cluster, scenario)
+
+
+def test_word_of_a_lost_or_found_peer_is_looked_into_before_the_next_round(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "until_next_round_s", lambda *_: 3600.0)
+
+    async def scenario(watcher: Watcher) -> None:
+        await asyncio.to_thread(cluster.kill, "n2")
+        await watcher.until(lambda view: view.nodes["n2"].process is ProcessWord.DEAD)
+        await asyncio.to_thread(cluster.start, "n2")
+        await watcher.until(is_all_up)
+
+    watch(cluster, scenario)
+
+
+def test_the_first_event_after_a_quiet_time_has_all_nodes_asked(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "until_next_round_s", lambda *_: 3600.0)
+    monkeypatch.setattr(Pace, "is_quiet", lambda *_: True)
+
+    async def scenario(watcher: Watcher) -> None:
+        await asyncio.to_thread(lambda: cluster.set_quorum(r=1))
+        await watcher.until(lambda _: all(watcher.answers_of(name) > 1 for name in cluster.nodes))
+        await asyncio.to_thread(lambda: cluster.set_quorum(r=2))
 
     watch(cluster, scenario)
 
