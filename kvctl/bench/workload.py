@@ -34,6 +34,7 @@ from kvctl.client.client import Client
 from kvctl.client.request import Pending, PendingGet
 from kvctl.client.results import GetResult
 from node.errors import InvalidRequestError, ProtocolError
+from node.protocol.client_messages import GetDone
 
 KEY_PREFIX = "bench/"
 VALUE_BYTES_MIN = 8
@@ -96,7 +97,7 @@ class Measurement(msgspec.Struct):
 class _OwnedKey:
     """What the client knows of one of its keys."""
 
-    __slots__ = ("acked", "busy", "key", "seed", "sent")
+    __slots__ = ("acked", "busy", "key", "newest", "seed", "sent", "verified")
 
     def __init__(self, key: str, run: int) -> None:
         self.key = key.encode()
@@ -104,6 +105,15 @@ class _OwnedKey:
         self.sent = 0
         self.acked = 0
         self.busy = False
+        self.verified = b""
+        """The stored object that was last found whole, and the newest value in it: bytes that come
+        back as they were need no second look inside."""
+        self.newest = 0
+
+    @property
+    def text(self) -> str:
+        """The key as text."""
+        return self.key.decode()
 
 
 class WorkloadClient:
@@ -213,11 +223,16 @@ class WorkloadClient:
         if pending.error is not None:
             self._count(pending, pending.error.message)
             return
+        reply = pending.reply
         assert isinstance(pending, PendingGet)
-        self._count(pending, self._complaint(owned, pending.result()))
+        assert isinstance(reply, GetDone)
+        complaint = ""
+        if reply.content != owned.verified or not reply.content:
+            complaint = self._look_inside(owned, reply.content, pending.result())
+        self._count(pending, complaint or self._complaint(owned, reply.degraded))
 
-    def _complaint(self, owned: _OwnedKey, result: GetResult) -> str:
-        """What is wrong with an answer, "" if nothing is."""
+    def _look_inside(self, owned: _OwnedKey, content: bytes, result: GetResult) -> str:
+        """What is wrong with the values in an answer, "" if nothing is."""
         newest = 0
         try:
             for value in result.values:
@@ -227,11 +242,17 @@ class WorkloadClient:
                 newest = max(newest, sequence)
         except ProtocolError as error:
             return f"{result.text} cannot be decoded: {error.message}"
+        owned.verified, owned.newest = content, newest
+        return ""
+
+    def _complaint(self, owned: _OwnedKey, degraded: bool) -> str:
+        """What is wrong with the newest value of an answer, "" if nothing is."""
+        newest = owned.newest
         if newest > owned.sent:
-            return f"{result.text} holds value {newest} of {owned.sent} that were written"
-        promised = self._reads_see_acks and not (result.degraded and self._may_miss_when_degraded)
+            return f"{owned.text} holds value {newest} of {owned.sent} that were written"
+        promised = self._reads_see_acks and not (degraded and self._may_miss_when_degraded)
         if newest < owned.acked and promised:
-            return f"{result.text} reads as value {newest}, but {owned.acked} was acknowledged"
+            return f"{owned.text} reads as value {newest}, but {owned.acked} was acknowledged"
         return ""
 
     def _sequence_of(self, owned: _OwnedKey, value: bytes | None) -> int | None:

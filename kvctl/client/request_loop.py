@@ -53,6 +53,11 @@ PROBE_INTERVAL_S = 1.0
 """How often a node that fell silent is asked for a sign of life."""
 
 
+# Plain integers: comparing with a member of an enum costs as much as a frame does.
+_NOBLOCK, _EVENTS = int(zmq.NOBLOCK), int(zmq.EVENTS)
+_POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+
+
 class RequestLoop:
     """All connections of one client, and all its requests in flight."""
 
@@ -174,9 +179,9 @@ class RequestLoop:
             if socket is connection.monitor:
                 changed.append(connection)
                 continue
-            if flags & zmq.POLLOUT:
+            if flags & _POLLOUT:
                 self._on_writable(connection, now)
-            if flags & zmq.POLLIN:
+            if flags & _POLLIN:
                 self._drain(connection, now)
         for connection in changed:
             failure = connection.read_monitor()
@@ -212,12 +217,10 @@ class RequestLoop:
         self._flush(connection)
 
     def _drain(self, connection: Connection, now: float) -> None:
-        socket = connection.socket
-        while socket is not None:
-            try:
-                data = socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        """Take in what has come. HOT PATH."""
+        in_flight = self._in_flight
+        while (socket := connection.socket) is not None and int(socket.get(_EVENTS)) & _POLLIN:
+            data = socket.recv(_NOBLOCK)
             if connection.silent:
                 connection.silent = False
                 self.router.forget_health()
@@ -227,13 +230,14 @@ class RequestLoop:
                 self._break(connection, "sent something that is not an answer", now)
                 return
             for reply in replies:
-                self._on_reply(connection, reply, now)
-            socket = connection.socket
+                pending = in_flight.get(reply.id)
+                # None: the answer to an attempt that was given up; the request is finished.
+                if pending is not None:
+                    self._on_reply(connection, pending, reply, now)
 
-    def _on_reply(self, connection: Connection, reply: ClientReply, now: float) -> None:
-        pending = self._in_flight.get(reply.id)
-        if pending is None:
-            return  # the answer to an attempt that was given up; the request is finished
+    def _on_reply(
+        self, connection: Connection, pending: Pending, reply: ClientReply, now: float
+    ) -> None:
         if type(reply) is Failed:
             # A refusal by a node that is no longer waited for says nothing about the others.
             if connection is pending.connection:

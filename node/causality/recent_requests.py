@@ -66,14 +66,30 @@ class RecentRequests(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ) -> RecentRequests:
         """One more; what is older than the retry window is forgotten without raising the floor
         above anything a client may still retry."""
-        if not self.applied:
+        before = self.applied
+        if not before:
             return RecentRequests(self.floor_ms, (applied,))
-        stamp_ms = applied[0]
-        oldest_ms = stamp_ms - retry_window_ms
+        oldest_ms = applied[0] - retry_window_ms
+        if before[0][0] >= oldest_ms and before[-1] < applied and entries_max > PER_CLIENT:
+            # The usual case: the youngest of all, and nothing is too old.
+            if len(before) < PER_CLIENT:
+                return RecentRequests(self.floor_ms, (*before, applied))
+            if len(before) == PER_CLIENT and _are_in_sequence(before, applied):
+                return RecentRequests(self.floor_ms, (*before[1:], applied))
         kept = [one for one in self.applied if one[0] >= oldest_ms]
         forgotten_ms = max((one[0] for one in self.applied if one[0] < oldest_ms), default=0)
         kept.append(applied)
         return _bounded(max(self.floor_ms, forgotten_ms), sorted(kept), entries_max)
+
+
+def _are_in_sequence(before: tuple[Applied, ...], applied: Applied) -> bool:
+    """Whether one client made all these requests, and they were applied as it made them."""
+    _, client, sequence, _, _ = applied
+    for one in reversed(before):
+        if one[1] != client or one[2] >= sequence:
+            return False
+        sequence = one[2]
+    return True
 
 
 def _bounded(floor_ms: int, applied: list[Applied], entries_max: int) -> RecentRequests:

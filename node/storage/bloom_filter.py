@@ -48,15 +48,21 @@ def _pattern(number: int) -> int:
 _PATTERNS: Final = tuple(_pattern(number) for number in range(PATTERN_COUNT))
 
 
+def question(place: bytes) -> tuple[int, int]:
+    """What every filter is asked about a place: the hash that chooses the word, and the pattern."""
+    first, second = hash_pair(place)
+    return first, _PATTERNS[second & _PATTERN_MASK]
+
+
 class BloomFilter:
     """A set of places that can be added to and asked, not listed."""
 
-    __slots__ = ("_words", "word_count")
+    __slots__ = ("word_count", "words")
 
     def __init__(self, words: array[int]) -> None:
         assert words.itemsize * 8 == WORD_BITS
         assert len(words) >= 1
-        self._words = words
+        self.words = words
         self.word_count = len(words)
 
     @classmethod
@@ -76,18 +82,17 @@ class BloomFilter:
     def to_bytes(self) -> bytes:
         """All words, least significant byte first."""
         if sys.byteorder == "big":
-            swapped = self._words[:]
+            swapped = self.words[:]
             swapped.byteswap()
             return swapped.tobytes()
-        return self._words.tobytes()
+        return self.words.tobytes()
 
     def add(self, places: list[bytes]) -> None:
         """Add these places."""
-        words, count, patterns = self._words, self.word_count, _PATTERNS
+        words, count, patterns = self.words, self.word_count, _PATTERNS
         for first, second in map(hash_pair, places):
             words[first % count] |= patterns[second & _PATTERN_MASK]
 
-    def may_contain(self, hashes: tuple[int, int]) -> bool:
-        """False: the place with these hashes (`hash_pair`) is certainly not here."""
-        pattern = _PATTERNS[hashes[1] & _PATTERN_MASK]
-        return self._words[hashes[0] % self.word_count] & pattern == pattern
+    def may_contain(self, first: int, pattern: int) -> bool:
+        """False: the place with this hash and this pattern (`question`) is certainly not here."""
+        return self.words[first % self.word_count] & pattern == pattern
