@@ -75,8 +75,8 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """With this many waiting for a flush, the node refuses writes instead of growing."""
     compaction_fanout: int = 4
     """This many SSTables of similar size are merged into one."""
-    bloom_bits_per_key: int = 12
-    """12 bits give about 1 % false positives (see `node.storage.bloom_filter`)."""
+    bloom_bits_per_key: int = 16
+    """16 bits give about 0.5 % false positives (see `node.storage.bloom_filter`)."""
     disk_reserve_bytes: int = 32 * 1024 * 1024
     """With less free disk than this, writes are refused and reads go on."""
     database_bytes_max: int = 0

@@ -57,9 +57,10 @@ class NodeIdentity:
 
     def actor_of(self, my_actor: str) -> str:
         """The actor under which a copy mints: its own `my_actor`, where that can be trusted."""
-        if my_actor and split_actor(my_actor)[1] >= self.least_actor_epoch:
-            return my_actor
-        return self.actor
+        current = self.actor
+        if not my_actor or my_actor == current:
+            return current
+        return my_actor if split_actor(my_actor)[1] >= self.least_actor_epoch else current
 
     def raise_actor_epoch(self, storage: StorageEngine, *, above: int = 0) -> None:
         """Begin a new epoch, durable with this turn's commit, higher than any known one."""

@@ -8,9 +8,12 @@ never shows a smaller number, and within one object every dot keeps a number of 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from node.causality.causal_context import CausalContext, Dot
 
 
+@lru_cache(maxsize=64)
 def actor_name(node: str, epoch: int) -> str:
     """The actor under which a node mints dots in an epoch."""
     return f"{node}#{epoch}"

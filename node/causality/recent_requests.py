@@ -156,4 +156,4 @@ def fingerprint_of(recent: bytes) -> int:
 
 def mentions(recent: bytes, client: int, sequence: int) -> bool:
     """Whether encoded requests may hold this one; quick, and right when it says no."""
-    return bool(recent) and _encoder.encode(client) + _encoder.encode(sequence) in recent
+    return bool(recent) and _encoder.encode((client, sequence))[1:] in recent

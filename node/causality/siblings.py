@@ -141,8 +141,13 @@ def put_version(
 
     Returns the new object and the dot. The caller makes it durable before anybody learns of it.
     """
-    counter = 1 + max(stored.context.highest_counter(actor), seen.highest_counter(actor))
     client, sequence = request
+    if seen is stored.context:  # the usual overwrite: nothing that is there stays
+        counter = 1 + seen.highest_counter(actor)
+        sibling = Sibling(actor, counter, value, client, sequence)
+        context = seen.with_dot(actor, counter, stamp_ms)
+        return StoredObject(context, (sibling,)), Dot(actor, counter)
+    counter = 1 + max(stored.context.highest_counter(actor), seen.highest_counter(actor))
     sibling = Sibling(actor, counter, value, client, sequence)
     context = stored.context if stored.context == seen else stored.context.union(seen)
     kept = [other for other in stored.siblings if not supersedes(seen, other)]

@@ -70,6 +70,7 @@ from node.replication.slots import Slots
 _OVERWRITE: Final = int(PutKind.OVERWRITE)
 _CONTEXT: Final = int(PutKind.CONTEXT)
 _REACHED, _MISSED = Outcome.REACHED, Outcome.MISSED
+_SLOPPY: Final = QuorumMode.SLOPPY
 
 
 class PutCoordinator(RequestCoordinator):
@@ -107,7 +108,7 @@ class PutCoordinator(RequestCoordinator):
         self._partition = partition
         self._slots = slots
         self._w = request.w or state.quorum.w
-        self._sloppy = state.mode_of(request.mode) is QuorumMode.SLOPPY
+        self._sloppy = state.mode_of(request.mode) is _SLOPPY
         self._given: CausalContext = EMPTY_CONTEXT
         self._reading = False
         """The copies are asked for first; nothing is stored yet."""

@@ -111,6 +111,9 @@ class EventLoop:
         self._timed = timed
         self._garbage = GarbageSchedule()
         self._housekeeping_waits = False
+        self._due_s = 0.0
+        """When the core has something to do by itself, on the monotonic clock, as of the last
+        `wait_ms`. What a turn makes due earlier is known before the next one."""
         self._started = clock.now()
 
     def run(self, stop: StopSignal) -> None:
@@ -160,6 +163,7 @@ class EventLoop:
         answered or will not be.
         """
         self._transport.stop_accepting()
+        self._due_s = 0.0  # nobody asks how long to wait from now on
         give_up_s = self._clock.now().monotonic_s + DRAIN_MAX_S
         while self.turn(DRAIN_QUIET_MS) and self._clock.now().monotonic_s < give_up_s:
             continue
@@ -170,9 +174,11 @@ class EventLoop:
     def wait_ms(self) -> int:
         """How long the next poll may wait: until a timer, or not at all for housekeeping."""
         if self._housekeeping_waits:
+            self._due_s = 0.0
             return 0
         now = self._clock.now()
         wait_s = self._core.next_wakeup_s(now)
+        self._due_s = now.monotonic_s + wait_s
         for part in self._timed:
             due_s = part.next_wakeup_s(now)
             if due_s is not None:
@@ -202,7 +208,8 @@ class EventLoop:
             core.on_peer_frame(frame, now)
         for client, requests in transport.receive_client_requests():
             core.on_client_requests(client, requests, now)
-        core.tick(now)
+        if now.monotonic_s >= self._due_s:
+            core.tick(now)
 
     def _complete(self, now: Instant) -> None:
         """Persist, then send, then keep house."""

@@ -9,8 +9,8 @@ and used on every table's filter (Putze, Sanders and Singler, "Cache-, Hash- and
 Bloom Filters", 2007, describe both ideas).
 
 The price is that keys are spread unevenly over the words. Measured at 12 bits per key: 1.1 % of
-needless maybes (a classical filter: 0.3 %, and 1 % at 10 bits), and 0.3 µs to add a key or ask for
-one, hash included (classical: 1.6 and 0.5).
+needless maybes (a classical filter: 0.3 %, and 1 % at 10 bits), 0.5 % at 16, the default; and
+0.3 µs to add a key or ask for one, hash included (classical: 1.6 and 0.5).
 
 Invariant: no false negatives; a key that was added is a maybe for ever.
 """

@@ -139,6 +139,21 @@ def test_a_request_that_is_not_found_and_decidable_was_never_applied(history):
             assert not recent.decides(client, sequence, number, 0)
 
 
+APPLIED = st.tuples(
+    st.integers(1, 40), st.integers(0, 1), st.integers(1, 12), st.just("n1#1"), st.integers(1, 3)
+)
+
+
+@given(st.lists(APPLIED, max_size=12, unique=True), st.integers(2, 6))
+def test_remembering_a_request_is_uniting_with_a_memory_of_one(history, entries_max):
+    recent = NO_REQUESTS
+    for applied in history:
+        before = recent
+        recent = before.with_request(applied, entries_max=entries_max, retry_window_ms=1000)
+        alone = RecentRequests(0, (applied,))
+        assert recent == before.union(alone, entries_max=entries_max)
+
+
 @given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 8), st.integers(1, 4))
 def test_uniting_recent_requests_is_commutative_and_idempotent(a, b, c, clients):
     x, y, z = (remember(count, clients=clients) for count in (a, b, c))

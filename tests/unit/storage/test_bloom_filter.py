@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.storage.block import place_of
-from node.storage.bloom_filter import PATTERN_BITS, PATTERN_COUNT, BloomFilter, _pattern, hash_pair
+from node.storage.bloom_filter import PATTERN_BITS, PATTERN_COUNT, BloomFilter, _pattern, question
 
 
 def asks(bloom: BloomFilter, place: bytes) -> bool:
-    return bloom.may_contain(hash_pair(place))
+    return bloom.may_contain(*question(place))
 
 
 @given(
