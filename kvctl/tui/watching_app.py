@@ -34,8 +34,8 @@ from kvctl.tui.partition_dialog import PartitionDialog
 from kvctl.tui.prompt import PromptLine
 from kvctl.tui.scene import Scene, scene_of
 from kvctl.view.feed import Clock, Feed, FeedError
-from kvctl.view.observation import Observation
-from kvctl.view.pace import QUIET_INTERVAL_MS
+from kvctl.view.observation import NodeEvent, Observation
+from kvctl.view.pace import QUIET_INTERVAL_MS, is_routine
 from kvctl.view.recorder import Recorder
 from kvctl.view.recording import ReplayFeed
 from kvctl.view.reduce import reduce
@@ -86,6 +86,8 @@ class WatchingApp(App[None]):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.view = ClusterView()
         """The picture as it is, whether or not it is shown."""
+        self._news = self.view
+        """The picture as of the last observation that is worth painting for by itself."""
         self.scene: Scene | None = None
         """What was painted last."""
         self.frozen: ClusterView | None = None
@@ -120,7 +122,7 @@ class WatchingApp(App[None]):
         """Begin to watch and to paint."""
         self.run_worker(self._watch(), name="feed", exit_on_error=True)
         if self._paints_per_s:
-            self.set_interval(1 / self._paints_per_s, self.paint)
+            self.set_interval(1 / self._paints_per_s, self.paint_in_turn)
             self.run_worker(self._look_up_for_ever(), name="lookups", exit_on_error=True)
         self._show_keys()
         self.page.focus_first()
@@ -152,6 +154,8 @@ class WatchingApp(App[None]):
     def observe(self, observation: Observation) -> None:
         """Take in what the feed tells."""
         self.view = reduce(self.view, observation)
+        if not (isinstance(observation, NodeEvent) and is_routine(observation)):
+            self._news = self.view
         self._problem = ""
         if self.frozen is not None:
             self._waiting += 1
@@ -160,7 +164,7 @@ class WatchingApp(App[None]):
 
     def replace(self, view: ClusterView) -> None:
         """A replay has jumped."""
-        self.view = view
+        self.view = self._news = view
         self._problem = ""
 
     @property
@@ -206,15 +210,23 @@ class WatchingApp(App[None]):
 
     # ------------------------------------------------------------ painting
 
+    def paint_in_turn(self) -> None:
+        """Paint if it is worth it: what is routine waits for what is not, a second or two."""
+        self._paint(self._news)
+
     def paint(self) -> None:
         """Paint the page that is shown, if anything changed since the last time."""
+        self._paint(self.view)
+
+    def _paint(self, news: ClusterView) -> None:
+        """Paint, unless these news, and all else, were there the last time."""
         if not self.is_running or isinstance(self.screen, HelpDialog):
             return
         now_ms = self.now_ms
         shown = self.view if self.frozen is None else self.frozen
         page = self.page
         key = (
-            shown,
+            news if self.frozen is None else shown,
             _clock_to_show(shown, now_ms),
             page.id,
             self.size,

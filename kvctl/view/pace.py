@@ -15,10 +15,16 @@ QUIET_AFTER_MS = 10_000
 """So long after the last thing that happened, a cluster counts as quiet."""
 SOONEST_MS = 100
 """A node is never asked again sooner than this."""
-ROUTINE_EVENTS = frozenset(("merkle_built", "merkle_round"))
-"""Told all the time, whether or not something differs; a difference is in the answers too."""
 LINK_EVENTS = frozenset(("peer_reachable", "peer_unreachable"))
 """`peer` of such an event is worth a question."""
+
+
+def is_routine(event: NodeEvent) -> bool:
+    """Whether the event is told all the time: background comparisons that found nothing."""
+    if event.kind == "merkle_round":
+        said = event.fields
+        return said.get("trigger") == "background" and not said.get("leaves_differing")
+    return event.kind == "merkle_built" and not event.fields.get("damaged")
 
 
 class Pace:
@@ -40,7 +46,7 @@ class Pace:
 
     def on_event(self, event: NodeEvent, now_ms: int) -> bool:
         """True if it ends a quiet time: whoever sees it should look at once."""
-        if event.kind in ROUTINE_EVENTS:
+        if is_routine(event):
             return False
         was_quiet = self.is_quiet(now_ms)
         self._happened_ms = now_ms

@@ -21,6 +21,7 @@ from tests.unit.view.cluster_story import (
     beliefs,
     cluster_seen,
     cut_fault,
+    event,
     silent,
 )
 
@@ -148,5 +149,23 @@ def test_only_the_row_that_changed_is_drawn_again() -> None:
         await dashboard.tell(silent("n2", NOW_MS, ProcessWord.PAUSED))
         assert "‖P paused" in dashboard.text
         assert table.rows_painted - before <= 2, "one row, not the table"
+
+    run_dashboard(scenario, *busy_cluster())
+
+
+def test_routine_events_are_painted_together_with_the_next_news() -> None:
+    async def scenario(dashboard: Dashboard) -> None:
+        app = dashboard.app
+        app.paint_in_turn()
+        painted = app.scene
+        found_equal = {"trigger": "background", "leaves_differing": 0}
+        app.observe(event("n5", 90, "merkle_round", **found_equal))
+        app.paint_in_turn()
+        assert app.scene is painted
+        app.observe(event("n5", 91, "member_suspected", member="n1"))
+        app.paint_in_turn()
+        assert app.scene is not None
+        kinds = [one.kind for one in app.scene.view.events[-2:]]
+        assert kinds == ["merkle_round", "member_suspected"]
 
     run_dashboard(scenario, *busy_cluster())

@@ -11,7 +11,6 @@ from kvctl.view.pace import (
     BUSY_INTERVAL_MS,
     QUIET_AFTER_MS,
     QUIET_INTERVAL_MS,
-    ROUTINE_EVENTS,
     SOONEST_MS,
     Pace,
 )
@@ -20,8 +19,8 @@ BEGAN_MS = 1_700_000_000_000
 QUIET_MS = BEGAN_MS + QUIET_AFTER_MS
 
 
-def event(kind: str) -> NodeEvent:
-    return NodeEvent(BEGAN_MS, "n1", 1, 1, kind, {})
+def event(kind: str, **fields: Any) -> NodeEvent:
+    return NodeEvent(BEGAN_MS, "n1", 1, 1, kind, fields)
 
 
 def answer(**said: Any) -> NodeAnswered:
@@ -45,11 +44,32 @@ def test_the_first_event_after_a_quiet_time_is_told_apart() -> None:
     assert not pace.is_quiet(QUIET_MS + QUIET_AFTER_MS)
 
 
-@pytest.mark.parametrize("kind", sorted(ROUTINE_EVENTS))
-def test_routine_is_no_news(kind: str) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        event("merkle_built", damaged=0),
+        event("merkle_round", trigger="background", leaves_differing=0),
+    ],
+    ids=lambda told: told.kind,
+)
+def test_routine_is_no_news(told: NodeEvent) -> None:
     pace = Pace(BEGAN_MS)
-    assert not pace.on_event(event(kind), QUIET_MS)
+    assert not pace.on_event(told, QUIET_MS)
     assert pace.is_quiet(QUIET_MS)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        event("merkle_built", damaged=1),
+        event("merkle_round", trigger="background", leaves_differing=2),
+        event("merkle_round", trigger="command", leaves_differing=0),
+    ],
+    ids=lambda told: told.kind,
+)
+def test_a_difference_and_what_was_asked_for_is_news(told: NodeEvent) -> None:
+    pace = Pace(BEGAN_MS)
+    assert pace.on_event(told, QUIET_MS)
 
 
 @pytest.mark.parametrize(
