@@ -54,9 +54,10 @@ class ReplicaService:
 
     def _is_stale(self, deadline_ms: int, now: Instant) -> bool:
         """Whether nobody waits any more: a resumed node finds queues full of such requests."""
-        is_stale = deadline_ms + self._state.timing.clock_skew_ms < now.wall_ms
-        self._state.stale_requests += is_stale
-        return is_stale
+        if now.wall_ms <= deadline_ms + self._state.timing.clock_skew_ms:
+            return False
+        self._state.stale_requests += 1
+        return True
 
     def on_replica_put(self, sender: str, message: ReplicaPut, now: Instant) -> None:
         """Merge, and acknowledge once this turn is durable."""

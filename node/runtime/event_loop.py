@@ -36,6 +36,9 @@ from node.runtime.stop_signal import StopSignal
 
 WAIT_MAX_S = 60.0
 """A poll never waits longer, whatever the core says."""
+ASK_AGAIN_S = 0.005
+"""Of turns that follow each other closely not every one asks the core what it has due: finding out
+takes as long as handling a message. So something that a turn makes due may be so much late."""
 DRAIN_QUIET_MS = 20
 """A stopping node is done when nothing came in for so long..."""
 DRAIN_MAX_S = 0.5
@@ -112,8 +115,11 @@ class EventLoop:
         self._garbage = GarbageSchedule()
         self._housekeeping_waits = False
         self._due_s = 0.0
-        """When the core has something to do by itself, on the monotonic clock, as of the last
-        `wait_ms`. What a turn makes due earlier is known before the next one."""
+        """When the core has something to do by itself, on the monotonic clock, as it last said."""
+        self._asked_s = -math.inf
+        """When it was last asked for that."""
+        self._found_work = False
+        """Whether the last turn had more to do than time had brought."""
         self._started = clock.now()
 
     def run(self, stop: StopSignal) -> None:
@@ -145,7 +151,7 @@ class EventLoop:
 
     def turn(self, timeout_ms: int) -> bool:
         """Wait at most `timeout_ms`, then do one turn. False if only time had passed."""
-        found_work = self._transport.poll(timeout_ms)
+        self._found_work = self._transport.poll(timeout_ms)
         now = self._clock.now()
         try:
             self._handle_all(now)
@@ -154,7 +160,7 @@ class EventLoop:
             self._core.outbox.clear()
             raise
         self.turns += 1
-        return found_work
+        return self._found_work
 
     def finish(self) -> None:
         """Take no new requests, answer those in flight, and mark the last commit as the last.
@@ -177,8 +183,11 @@ class EventLoop:
             self._due_s = 0.0
             return 0
         now = self._clock.now()
-        wait_s = self._core.next_wakeup_s(now)
-        self._due_s = now.monotonic_s + wait_s
+        if self._found_work and now.monotonic_s - self._asked_s < ASK_AGAIN_S:
+            wait_s = min(self._due_s, self._asked_s + ASK_AGAIN_S) - now.monotonic_s
+        else:
+            wait_s = self._core.next_wakeup_s(now)
+            self._due_s, self._asked_s = now.monotonic_s + wait_s, now.monotonic_s
         for part in self._timed:
             due_s = part.next_wakeup_s(now)
             if due_s is not None:

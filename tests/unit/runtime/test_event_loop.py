@@ -12,7 +12,7 @@ import pytest
 
 from node.errors import CorruptRecordError, StorageError
 from node.outbox import Event, Outbox
-from node.ports import Instant
+from node.ports import Clock, Instant
 from node.protocol.client_messages import (
     ClientDescribe,
     ClientRequest,
@@ -122,10 +122,18 @@ class SteppingClock:
         return Instant(next(self.seconds), 0)
 
 
+class StandingClock:
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def now(self) -> Instant:
+        return Instant(self.at_s, 0)
+
+
 class Rig:
     """A loop with every part faked but the loop itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.trace: list[str] = []
         self.node = TracingNode(self.trace)
         self.storage = FakeStorage(self.trace)
@@ -136,7 +144,7 @@ class Rig:
             self.storage,  # type: ignore[arg-type]
             self.transport,
             self.journal,
-            SystemClock(),
+            clock or SystemClock(),
         )
 
 
@@ -224,6 +232,27 @@ def test_the_core_is_ticked_when_something_is_due(rig: Rig) -> None:
         "poll",
         "tick",
     ]
+
+
+def test_turns_in_close_succession_ask_the_core_once_in_a_while() -> None:
+    clock = StandingClock()
+    rig = Rig(clock)
+
+    def busy_turn(*, at_ms: int, wakeup_s: float) -> int:
+        clock.at_s = at_ms / 1000
+        rig.node.wakeup_s = wakeup_s
+        rig.transport.frames = [FRAME]
+        assert rig.loop.turn(0)
+        return rig.loop.wait_ms()
+
+    assert busy_turn(at_ms=0, wakeup_s=1.0) == 1000
+    assert busy_turn(at_ms=2, wakeup_s=0.0) == 3, "what is due since is found out at 5 ms"
+    assert busy_turn(at_ms=4, wakeup_s=0.0) == 1
+    assert busy_turn(at_ms=6, wakeup_s=0.0) == 0
+    clock.at_s = 0.007
+    rig.node.wakeup_s = 1.0
+    assert not rig.loop.turn(0)
+    assert rig.loop.wait_ms() == 1000, "with nothing else to do it is asked at once"
 
 
 def test_waiting_housekeeping_makes_the_next_poll_return_at_once(rig: Rig) -> None:
