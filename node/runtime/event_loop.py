@@ -38,7 +38,7 @@ WAIT_MAX_S = 60.0
 """A poll never waits longer, whatever the core says."""
 ASK_AGAIN_S = 0.005
 """Of turns that follow each other closely not every one asks the core what it has due: finding out
-takes as long as handling a message. So something that a turn makes due may be so much late."""
+takes as long as handling a message. So something that a turn will have due may be so much late."""
 DRAIN_QUIET_MS = 20
 """A stopping node is done when nothing came in for so long..."""
 DRAIN_MAX_S = 0.5
@@ -169,7 +169,6 @@ class EventLoop:
         answered or will not be.
         """
         self._transport.stop_accepting()
-        self._due_s = 0.0  # nobody asks how long to wait from now on
         give_up_s = self._clock.now().monotonic_s + DRAIN_MAX_S
         while self.turn(DRAIN_QUIET_MS) and self._clock.now().monotonic_s < give_up_s:
             continue
@@ -180,7 +179,6 @@ class EventLoop:
     def wait_ms(self) -> int:
         """How long the next poll may wait: until a timer, or not at all for housekeeping."""
         if self._housekeeping_waits:
-            self._due_s = 0.0
             return 0
         now = self._clock.now()
         if self._found_work and now.monotonic_s - self._asked_s < ASK_AGAIN_S:
@@ -217,8 +215,7 @@ class EventLoop:
             core.on_peer_frame(frame, now)
         for client, requests in transport.receive_client_requests():
             core.on_client_requests(client, requests, now)
-        if now.monotonic_s >= self._due_s:
-            core.tick(now)
+        core.tick(now)
 
     def _complete(self, now: Instant) -> None:
         """Persist, then send, then keep house."""

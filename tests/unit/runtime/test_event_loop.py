@@ -217,23 +217,6 @@ def test_the_wait_is_rounded_up_to_the_timer_and_never_negative(rig: Rig) -> Non
     assert rig.loop.wait_ms() == WAIT_MAX_S * 1000
 
 
-def test_the_core_is_ticked_when_something_is_due(rig: Rig) -> None:
-    rig.loop.turn(0)
-    rig.node.wakeup_s = 60.0
-    rig.loop.wait_ms()
-    rig.loop.turn(0)
-    rig.node.wakeup_s = 0.0
-    rig.loop.wait_ms()
-    rig.loop.turn(0)
-    assert [step for step in rig.trace if step in ("tick", "poll")] == [
-        "poll",
-        "tick",
-        "poll",
-        "poll",
-        "tick",
-    ]
-
-
 def test_turns_in_close_succession_ask_the_core_once_in_a_while() -> None:
     clock = StandingClock()
     rig = Rig(clock)
