@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 
 from kvctl.cluster.local_cluster import Cluster
+from node.config import ClusterConfig, NodeSpec, RepairConfig
 from tests.tui.test_dashboard_pty import dashboard, shows_all_up
 
 DOWN, PAGE_MARKS = "\x1b[B", ("SEES", "endpoint", "VERSIONS", "HOLDER", "PAIR", "EVENT", "LINE")
@@ -17,8 +18,12 @@ KEYS = [f"key{number}" for number in range(300)]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Three nodes, shared; tests leave them up and whole."""
-    with Cluster(nodes=3) as running:
+    """Three nodes that compare their trees often, shared; tests leave them up and whole."""
+    config = ClusterConfig(
+        nodes=tuple(NodeSpec(name) for name in ("n1", "n2", "n3")),
+        repair=RepairConfig(compare_interval_ms=2_000),
+    )
+    with Cluster(config=config) as running:
         client = running.client()
         for key in KEYS:
             client.put(key, b"value", blind=True)
