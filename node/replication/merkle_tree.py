@@ -58,14 +58,17 @@ class PartitionLeaves:
     def swap(self, key: bytes, old: Record | None, new: Record | None) -> None:
         """Take the old record of a key out of its leaf and put the new one in. HOT PATH."""
         change = 0
-        if old is not None:
+        if old is not None and new is not None:
+            change = _hash_of(old.digest + key) ^ _hash_of(new.digest + key)
+            self.content_bytes += len(new.content) - len(old.content)
+        elif new is not None:
+            change = _hash_of(new.digest + key)
+            self.keys += 1
+            self.content_bytes += len(key) + len(new.content)
+        elif old is not None:
             change = _hash_of(old.digest + key)
             self.keys -= 1
             self.content_bytes -= len(key) + len(old.content)
-        if new is not None:
-            change ^= _hash_of(new.digest + key)
-            self.keys += 1
-            self.content_bytes += len(key) + len(new.content)
         self.leaves[leaf_of(key)] ^= change
         self.hash = None
 
