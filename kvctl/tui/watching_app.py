@@ -44,6 +44,7 @@ from node.errors import StoreError
 
 PAINTS_PER_S = 3
 RENEWED_WITHIN_MS = QUIET_INTERVAL_MS + 500
+"""Nothing new for so long: from now on the picture is painted as time passes."""
 FEED_RETRY_S = 2.0
 LOOKUP_INTERVAL_S = 1.0
 LOOKUP_SHARE_MAX = 0.1

@@ -291,8 +291,9 @@ class LiveFeed:
         place = Place(event.generation, event.seq)
         if missed_before(self._places.get(event.node), place):
             self._wake[event.node].set()
-        if event.kind in LINK_EVENTS and event.fields.get("peer") in self._wake:
-            self._wake[event.fields["peer"]].set()
+        peer = event.fields.get("peer")
+        if event.kind in LINK_EVENTS and isinstance(peer, str) and peer in self._wake:
+            self._wake[peer].set()
 
 
 def _connected(

@@ -21,10 +21,10 @@ LINK_EVENTS = frozenset(("peer_reachable", "peer_unreachable"))
 
 def is_routine(event: NodeEvent) -> bool:
     """Whether the event is told all the time: background comparisons that found nothing."""
+    said = event.fields
     if event.kind == "merkle_round":
-        said = event.fields
-        return said.get("trigger") == "background" and not said.get("leaves_differing")
-    return event.kind == "merkle_built" and not event.fields.get("damaged")
+        return said.get("trigger") == "background" and said.get("state") == "equal"
+    return event.kind == "merkle_built" and not said.get("damaged") and not said.get("drifted")
 
 
 class Pace:

@@ -168,12 +168,13 @@ class Coordination:
         return False
 
     def _overloaded(self, request_id: int) -> Failed | None:
-        if self._unanswered + len(self._forwarding.pending) < self._in_flight_max:
+        in_flight = self.in_flight
+        if in_flight < self._in_flight_max:
             return None
         return Failed(
             request_id,
             FailureKind.OVERLOADED,
-            f"{self._state.name} already has {self.in_flight} requests in flight.",
+            f"{self._state.name} already has {in_flight} requests in flight.",
             "slow down, or try another node.",
         )
 

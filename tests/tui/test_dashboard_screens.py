@@ -158,7 +158,7 @@ def test_routine_events_are_painted_together_with_the_next_news() -> None:
         app = dashboard.app
         app.paint_in_turn()
         painted = app.scene
-        found_equal = {"trigger": "background", "leaves_differing": 0}
+        found_equal = {"trigger": "background", "state": "equal"}
         app.observe(event("n5", 90, "merkle_round", **found_equal))
         app.paint_in_turn()
         assert app.scene is painted

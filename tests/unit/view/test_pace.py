@@ -47,8 +47,8 @@ def test_the_first_event_after_a_quiet_time_is_told_apart() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        event("merkle_built", damaged=0),
-        event("merkle_round", trigger="background", leaves_differing=0),
+        event("merkle_built", damaged=0, drifted=0),
+        event("merkle_round", trigger="background", state="equal"),
     ],
     ids=lambda told: told.kind,
 )
@@ -61,9 +61,11 @@ def test_routine_is_no_news(told: NodeEvent) -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        event("merkle_built", damaged=1),
-        event("merkle_round", trigger="background", leaves_differing=2),
-        event("merkle_round", trigger="command", leaves_differing=0),
+        event("merkle_built", damaged=1, drifted=0),
+        event("merkle_built", damaged=0, drifted=1),
+        event("merkle_round", trigger="background", state="repaired"),
+        event("merkle_round", trigger="background", state="interrupted"),
+        event("merkle_round", trigger="command", state="equal"),
     ],
     ids=lambda told: told.kind,
 )
