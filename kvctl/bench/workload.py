@@ -105,7 +105,7 @@ class _OwnedKey:
         self.sent = 0
         self.acked = 0
         self.busy = False
-        self.verified = b""
+        self.verified: bytes | None = None
         """The stored object that was last found whole, and the newest value in it: bytes that come
         back as they were need no second look inside."""
         self.newest = 0
@@ -227,7 +227,7 @@ class WorkloadClient:
         assert isinstance(pending, PendingGet)
         assert isinstance(reply, GetDone)
         complaint = ""
-        if reply.content != owned.verified or not reply.content:
+        if reply.content != owned.verified:
             complaint = self._look_inside(owned, reply.content, pending.result())
         self._count(pending, complaint or self._complaint(owned, reply.degraded))
 

@@ -277,20 +277,20 @@ class LiveFeed:
                 event = decode_event(parts[-1])
                 if event is None or event.node != spec.name:
                     continue
-                self._ask_soon(event)
-                self._places[event.node] = Place(event.generation, event.seq)
+                self._take_note(event)
                 sink.observe(event)
         finally:
             socket.close(linger=0)
 
-    def _ask_soon(self, event: NodeEvent) -> None:
-        """Wake the questions that this event is a reason for."""
+    def _take_note(self, event: NodeEvent) -> None:
+        """Remember how far its node has come, and wake the questions it is a reason for."""
         if self._pace.on_event(event, self._clock()):
             for wake in self._wake.values():
                 wake.set()
         place = Place(event.generation, event.seq)
         if missed_before(self._places.get(event.node), place):
             self._wake[event.node].set()
+        self._places[event.node] = place
         peer = event.fields.get("peer")
         if event.kind in LINK_EVENTS and isinstance(peer, str) and peer in self._wake:
             self._wake[peer].set()

@@ -96,8 +96,6 @@ class ZmqTransport:
         self._limits = config.limits
         self._clock = clock
         self._replaced_at_s = 0.0
-        self._some_broken = False
-        """Whether a link waits to be replaced."""
         self._keys_dir = keys_dir
         self._own_key = load_key(key_path(keys_dir, name))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -182,12 +180,13 @@ class ZmqTransport:
 
         Broken links are replaced here, a second after the last time.
         """
-        changes: list[tuple[str, bool]] = []
-        for link in self._links.values():
-            if link.monitor in self._ready:
-                changes += [(link.peer, connected) for connected in link.receive_changes()]
-                self._some_broken = self._some_broken or link.broken
-        if self._some_broken:
+        changes = [
+            (link.peer, connected)
+            for link in self._links.values()
+            if link.monitor in self._ready
+            for connected in link.receive_changes()
+        ]
+        if any(link.broken for link in self._links.values()):
             self._replace_broken_links()
         return changes
 
@@ -196,7 +195,6 @@ class ZmqTransport:
         if now_s < self._replaced_at_s + REPLACE_INTERVAL_S:
             return
         self._replaced_at_s = now_s
-        self._some_broken = False
         for link in [link for link in self._links.values() if link.broken]:
             self.handshakes_failed += 1
             self._poller.unregister(link.monitor)

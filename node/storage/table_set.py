@@ -16,7 +16,7 @@ from node.ports import Record
 from node.storage.answer_cache import AnswerCache
 from node.storage.block import place_of
 from node.storage.bloom_filter import question
-from node.storage.record_codec import ABSENT, Absent
+from node.storage.record_codec import ABSENT
 from node.storage.sstable import SSTable, TableDescription
 
 
@@ -48,25 +48,24 @@ class TableSet:
     def _search(self, place: bytes) -> Record | None:
         first, pattern = question(place)
         was_read = False
-        answer: Record | Absent | None = None
         for words, word_count, table in self._filters:
             if words[first % word_count] & pattern != pattern:  # `may_contain`, without the call
                 self.bloom_negatives += 1
                 continue
             was_read = True
             try:
-                answer = table.find(place)
+                found = table.find(place)
             except CorruptRecordError:
                 self.corrupt_records += 1
                 raise
-            if answer is not ABSENT:
+            if found is not ABSENT:
                 self.bloom_hits += 1
-                break
+                self._answers.put(place, found)
+                return found
             self.bloom_false_positives += 1
-        found = None if answer is ABSENT else answer
         if was_read:  # what the filters alone can say is found out again as quickly
-            self._answers.put(place, found)
-        return found
+            self._answers.put(place, None)
+        return None
 
     def by_id(self, table_id: int) -> SSTable | None:
         """The table of an id, None if it was merged away."""
