@@ -14,7 +14,7 @@ The story of one put, with the file it passes at each step:
               storage/engine           memtable and commit log; nothing is durable yet
               outbox                   ReplicaPut for the other replicas
               runtime/event_loop       COMMIT, and only then: send
-    peers  ─▶ node                     `on_replica_put` merges, commits, and acknowledges
+    peers  ─▶ node                     `on_replica_puts` merges, commits, acknowledges
     acks   ─▶ replication/quorum       counts slots; at W the client is answered
               replication/read_round   an overwrite learns what else there was, and covers that too
               replication/hinted_handoff

@@ -13,7 +13,8 @@ Time comes in as an `Instant`, chance as a `random.Random`; there is no other so
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 from node.admin import AdminCommands
@@ -55,6 +56,19 @@ from node.replication.replica_service import ReplicaService
 from node.replication.tombstone_reaping import TombstoneReaping
 from node.status import snapshot_of
 
+RunHandler = Callable[[str, Iterator[Any], Instant], None]
+"""Handles messages of one kind that came one behind the other in a frame: (sender, messages, now).
+
+It takes a message off the iterator before it may raise `ProtocolError` about it."""
+
+
+def _one_by_one(handler: Callable[[str, Any, Instant], None]) -> RunHandler:
+    def handle(sender: str, run: Iterator[Any], now: Instant) -> None:
+        for message in run:
+            handler(sender, message, now)
+
+    return handle
+
 
 class Node:
     """One node of the cluster, without any I/O."""
@@ -84,7 +98,7 @@ class Node:
         self._anti_entropy.register(self.admin)
         self._trace = OperationTrace(self.state)
         self.admin.register("operations", self._trace.on_command)
-        self._on_peer: dict[type, Callable[[str, Any, Instant], None]] = {
+        on_peer: dict[type, Callable[[str, Any, Instant], None]] = {
             Ping: self.membership.on_ping,
             PingAck: self.on_ping_ack,
             GossipDigest: self.membership.on_gossip_digest,
@@ -94,6 +108,10 @@ class Node:
             **self._replica_service.handlers(),
             **self._anti_entropy.handlers(),
             **self._reaping.handlers(),
+        }
+        self._on_peer: dict[type, RunHandler] = {
+            **{kind: _one_by_one(handler) for kind, handler in on_peer.items()},
+            **self._replica_service.run_handlers(),
         }
         self._on_client: dict[type, Callable[[bytes, Any, Instant], None]] = {
             ClientPut: self._coordination.on_client_put,
@@ -181,12 +199,19 @@ class Node:
         if frame.ring_epoch != self.state.map.epoch:
             self._refuse_other_epoch(frame, now)
             return
-        handlers = self._on_peer
-        for message in frame.messages:
+        for kind, run in groupby(frame.messages, type):
+            self._handle_run(sender, kind, run, now)
+
+    def _handle_run(self, sender: str, kind: type, run: Iterator[Any], now: Instant) -> None:
+        """Handle neighbouring messages of one kind; after a bad one, go on with those behind it."""
+        handler = self._on_peer[kind]
+        while True:
             try:
-                handlers[type(message)](sender, message, now)
+                handler(sender, run, now)
             except ProtocolError as error:
                 self._refuse_message(sender, error)
+            else:
+                return
 
     def _refuse_message(self, sender: str, error: ProtocolError) -> None:
         self.refused_messages += 1
@@ -213,7 +238,7 @@ class Node:
                     frame.sender, message.id, FailureKind.UNAVAILABLE, "other ring epoch"
                 )
             elif isinstance(message, MembershipMessage):
-                self._on_peer[type(message)](frame.sender, message, now)
+                self._handle_run(frame.sender, type(message), iter((message,)), now)
             else:
                 self.refused_messages += 1
 

@@ -57,21 +57,28 @@ class Outbox:
         else:
             queue.append(message)
 
-    def send_put_ack(self, peer: str, message_id: int) -> None:
-        """Acknowledge a `ReplicaPut`, together with the others of this turn."""
-        ids = self._acks.get(peer)
-        if ids is None or len(ids) == IDS_PER_MESSAGE_MAX:
-            ids = self._acks[peer] = []
-            self.send(peer, ReplicaPutAck(ids))
-        ids.append(message_id)
+    def send_put_acks(self, peer: str, message_ids: list[int]) -> None:
+        """Acknowledge `ReplicaPut`s, together with the others of this turn."""
+        self._send_ids(ReplicaPutAck, self._acks, peer, message_ids)
 
-    def send_same(self, peer: str, message_id: int) -> None:
-        """Answer a `ReplicaGet` with "the same", together with the others of this turn."""
-        ids = self._sames.get(peer)
-        if ids is None or len(ids) == IDS_PER_MESSAGE_MAX:
-            ids = self._sames[peer] = []
-            self.send(peer, ReplicaSame(ids))
-        ids.append(message_id)
+    def send_sames(self, peer: str, message_ids: list[int]) -> None:
+        """Answer `ReplicaGet`s with "the same", together with the others of this turn."""
+        self._send_ids(ReplicaSame, self._sames, peer, message_ids)
+
+    def _send_ids(
+        self,
+        kind: type[ReplicaPutAck | ReplicaSame],
+        last_of: dict[str, list[int]],
+        peer: str,
+        ids: list[int],
+    ) -> None:
+        last = last_of.get(peer)
+        if last is not None and len(last) + len(ids) <= IDS_PER_MESSAGE_MAX:
+            last += ids
+            return
+        for start in range(0, len(ids), IDS_PER_MESSAGE_MAX):
+            last_of[peer] = part = ids[start : start + IDS_PER_MESSAGE_MAX]
+            self.send(peer, kind(part))
 
     def reply(self, client: bytes, message: ClientReply) -> None:
         """Queue an answer for a client, known by its socket identity."""

@@ -1,4 +1,6 @@
-"""Every message between nodes, and the rules of all. Handlers are named `on_<message>`.
+"""Every message between nodes, and the rules of all.
+
+Handlers are named `on_<message>`, or `on_<message>s` where they take several that came together.
 
 Structs are encoded as msgpack arrays headed by an integer tag, so a batch of mixed messages is
 decoded and validated in one call. Field order *is* the format: append, never reorder.

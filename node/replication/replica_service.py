@@ -6,7 +6,7 @@ durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from node.errors import CorruptRecordError, FailureKind
@@ -30,6 +30,9 @@ from node.replication.scan_coordinator import scan_replica
 
 _ABSENT = ReplicaState.ABSENT
 
+Testimony = tuple[ReplicaState, bytes, bytes]
+"""(state, content, recent requests), as `ReplicaGetReply` and `ReplicaPutReport` say it."""
+
 
 class ReplicaService:
     """Answers the requests of coordinators, and of those who bring hints home."""
@@ -41,67 +44,72 @@ class ReplicaService:
     def handlers(self) -> dict[type, Callable[[str, Any, Instant], None]]:
         """Message type → handler."""
         return {
-            ReplicaPut: self.on_replica_put,
-            ReplicaGet: self.on_replica_get,
             ReplicaScan: self.on_replica_scan,
             HandoffPut: self.on_handoff_put,
             HandoffAck: self._state.handoff.on_handoff_ack,
         }
 
+    def run_handlers(self) -> dict[type, Callable[[str, Iterator[Any], Instant], None]]:
+        """Message type → handler of several that came together."""
+        return {ReplicaPut: self.on_replica_puts, ReplicaGet: self.on_replica_gets}
+
     def refuse(self, peer: str, message_id: int, kind: FailureKind, reason: str) -> None:
         """Say that something was definitely not done."""
         self._state.outbox.send(peer, ReplicaRefused(message_id, kind, reason))
 
-    def _is_stale(self, deadline_ms: int, now: Instant) -> bool:
-        """Whether nobody waits any more: a resumed node finds queues full of such requests."""
-        if now.wall_ms <= deadline_ms + self._state.timing.clock_skew_ms:
-            return False
-        self._state.stale_requests += 1
-        return True
+    def _oldest_ms(self, now: Instant) -> int:
+        """A request whose deadline is older is stale: nobody waits any more. A node that was paused
+        finds its queues full of them."""
+        return now.wall_ms - self._state.timing.clock_skew_ms
 
-    def on_replica_put(self, sender: str, message: ReplicaPut, now: Instant) -> None:
-        """Merge, and acknowledge once this turn is durable."""
+    def on_replica_puts(self, sender: str, messages: Iterator[ReplicaPut], now: Instant) -> None:
+        """Merge each, and acknowledge once this turn is durable. HOT PATH.
+
+        Raises `ProtocolError` on bytes that are no object.
+        """
         state = self._state
-        if self._is_stale(message.deadline_ms, now):
-            self.refuse(sender, message.id, FailureKind.UNAVAILABLE, "past its deadline")
-        elif not state.storage.accepts_writes():
-            self.refuse(sender, message.id, FailureKind.OVERLOADED, "takes no writes")
-        elif message.stands_for and not state.handoff.has_room():
-            self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
-        else:
-            partition = state.map.partition_of(message.key)
-            if message.report:
-                self._apply_and_report(sender, partition, message)
-            else:
-                state.replica.apply(
-                    partition,
-                    message.key,
-                    message.content,
-                    message.recent,
-                    message.base,
-                    message.base_recent,
-                )
-                state.outbox.send_put_ack(sender, message.id)
-            if message.stands_for:
-                state.handoff.keep(
-                    message.stands_for,
-                    partition,
-                    message.key,
-                    message.content,
-                    message.recent,
-                    now,
-                    counted=True,
-                )
+        replica, handoff, outbox = state.replica, state.handoff, state.outbox
+        partition_of, accepts_writes = state.map.partition_of, state.storage.accepts_writes
+        oldest_ms = self._oldest_ms(now)
+        stored: list[int] = []
+        try:
+            for message in messages:
+                key, stands_for = message.key, message.stands_for
+                if message.deadline_ms < oldest_ms:
+                    state.stale_requests += 1
+                    self.refuse(sender, message.id, FailureKind.UNAVAILABLE, "past its deadline")
+                    continue
+                if not accepts_writes():
+                    self.refuse(sender, message.id, FailureKind.OVERLOADED, "takes no writes")
+                    continue
+                if stands_for and not handoff.has_room():
+                    self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
+                    continue
+                partition, content, recent = partition_of(key), message.content, message.recent
+                testimony = None
+                if message.report:
+                    testimony = self._apply_and_tell(partition, message)
+                else:
+                    replica.apply(
+                        partition, key, content, recent, message.base, message.base_recent
+                    )
+                if testimony is None:
+                    stored.append(message.id)
+                else:
+                    outbox.send(sender, ReplicaPutReport(message.id, *testimony))
+                if stands_for:
+                    handoff.keep(stands_for, partition, key, content, recent, now, counted=True)
+        finally:
+            outbox.send_put_acks(sender, stored)
 
-    def _apply_and_report(self, sender: str, partition: int, message: ReplicaPut) -> None:
+    def _apply_and_tell(self, partition: int, message: ReplicaPut) -> Testimony | None:
         """Merge; if the copy was not the one the put was built on, say what it was."""
-        replica, outbox, key = self._state.replica, self._state.outbox, message.key
+        replica, key = self._state.replica, message.key
         try:
             record = replica.read(partition, key)
         except CorruptRecordError:
             replica.apply(partition, key, message.content, message.recent)
-            outbox.send(sender, ReplicaPutReport(message.id, ReplicaState.NO_EVIDENCE))
-            return
+            return ReplicaState.NO_EVIDENCE, b"", b""
         testimony = self._testimony(partition, key, record, message.base)
         replica.merge_into(
             record,
@@ -112,10 +120,7 @@ class ReplicaService:
             message.base,
             message.base_recent,
         )
-        if testimony is None:
-            outbox.send_put_ack(sender, message.id)
-        else:
-            outbox.send(sender, ReplicaPutReport(message.id, *testimony))
+        return testimony
 
     def on_handoff_put(self, sender: str, message: HandoffPut, now: Instant) -> None:
         """A hint came home: merge it, and acknowledge once this turn is durable."""
@@ -148,32 +153,38 @@ class ReplicaService:
                 counted=hint.counted,
             )
 
-    def on_replica_get(self, sender: str, message: ReplicaGet, now: Instant) -> None:
-        """Answer with the copy, or with less where that says as much."""
+    def on_replica_gets(self, sender: str, messages: Iterator[ReplicaGet], now: Instant) -> None:
+        """Answer each with the copy, or with less where that says as much. HOT PATH."""
         state = self._state
-        if self._is_stale(message.deadline_ms, now):
-            return
-        partition = state.map.partition_of(message.key)
-        try:
-            record = state.replica.read(partition, message.key)
-        except CorruptRecordError:
-            state.outbox.send(sender, ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE))
-            return
-        if record is None:
-            reply = ReplicaGetReply(message.id, self._absence(partition))
-        else:
-            testimony = self._testimony(partition, message.key, record, message.known)
+        replica, outbox, partition_of = state.replica, state.outbox, state.map.partition_of
+        oldest_ms = self._oldest_ms(now)
+        same: list[int] = []
+        for message in messages:
+            if message.deadline_ms < oldest_ms:
+                state.stale_requests += 1
+                continue
+            key = message.key
+            partition = partition_of(key)
+            try:
+                record = replica.read(partition, key)
+            except CorruptRecordError:
+                outbox.send(sender, ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE))
+                continue
+            if record is None:
+                outbox.send(sender, ReplicaGetReply(message.id, self._absence(partition)))
+                continue
+            testimony = self._testimony(partition, key, record, message.known)
             if testimony is None:
-                state.outbox.send_same(sender, message.id)
-                return
-            reply = ReplicaGetReply(message.id, *testimony)
-        state.outbox.send(sender, reply)
+                same.append(message.id)
+            else:
+                outbox.send(sender, ReplicaGetReply(message.id, *testimony))
+        outbox.send_sames(sender, same)
 
     def _testimony(
         self, partition: int, key: bytes, record: Record | None, expected: bytes
-    ) -> tuple[ReplicaState, bytes, bytes] | None:
+    ) -> Testimony | None:
         """What this node can say of its copy: None if it is, on evidence, the one expected (by
-        digest; b"" for none), else (state, content, recent requests)."""
+        digest; b"" for none)."""
         if record is None:
             state = self._absence(partition)
             return None if state is _ABSENT and not expected else (state, b"", b"")
