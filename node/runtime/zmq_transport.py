@@ -100,8 +100,13 @@ class ZmqTransport:
         self._own_key = load_key(key_path(keys_dir, name))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
-        self._ready: set[object] = set()
+        self._peers_wait = self._clients_wait = False
+        """Whether there are frames of peers or of clients, as of the last `poll`."""
+        self._ready: dict[object, int] = {}
+        """What else was readable then: monitors, handshakes, watched descriptors."""
         self._links: dict[str, PeerLink] = {}
+        self._broken: list[PeerLink] = []
+        """Links that are to be replaced."""
         self._trace = b""
         """The trace clock as of this turn, for its frames."""
         try:
@@ -166,10 +171,13 @@ class ZmqTransport:
 
         False if the time passed and nothing came.
         """
-        self._ready = {source for source, _ in self._poller.poll(timeout_ms)}
-        if self._authenticator.socket in self._ready:
+        ready: dict[object, int] = dict(self._poller.poll(timeout_ms))
+        self._ready = ready
+        self._peers_wait = ready.pop(self._peers, 0) != 0
+        self._clients_wait = ready.pop(self._clients, 0) != 0
+        if ready and self._authenticator.socket in ready:
             self._authenticator.answer_waiting()
-        return bool(self._ready)
+        return self._peers_wait or self._clients_wait or bool(ready)
 
     def is_ready(self, descriptor: int) -> bool:
         """Whether a watched descriptor was readable at the last `poll`."""
@@ -180,13 +188,17 @@ class ZmqTransport:
 
         Broken links are replaced here, a second after the last time.
         """
-        changes = [
-            (link.peer, connected)
-            for link in self._links.values()
-            if link.monitor in self._ready
-            for connected in link.receive_changes()
-        ]
-        if any(link.broken for link in self._links.values()):
+        changes: list[tuple[str, bool]] = []
+        if self._ready:
+            links = self._links.values()
+            changes = [
+                (link.peer, connected)
+                for link in links
+                if link.monitor in self._ready
+                for connected in link.receive_changes()
+            ]
+            self._broken = [link for link in links if link.broken]
+        if self._broken:
             self._replace_broken_links()
         return changes
 
@@ -195,7 +207,8 @@ class ZmqTransport:
         if now_s < self._replaced_at_s + REPLACE_INTERVAL_S:
             return
         self._replaced_at_s = now_s
-        for link in [link for link in self._links.values() if link.broken]:
+        broken, self._broken = self._broken, []
+        for link in broken:
             self.handshakes_failed += 1
             self._poller.unregister(link.monitor)
             link.close()
@@ -204,7 +217,7 @@ class ZmqTransport:
     def receive_peer_frames(self) -> list[PeerFrame]:
         """The frames of other nodes that were waiting at the last `poll`."""
         frames: list[PeerFrame] = []
-        if self._peers in self._ready:
+        if self._peers_wait:
             self._drain(self._peers, self.peer_traffic, self._accept_peer_frame, frames)
             if self.faults.active:
                 frames = self._let_through(frames)
@@ -223,7 +236,7 @@ class ZmqTransport:
     def receive_client_requests(self) -> list[tuple[bytes, list[ClientRequest]]]:
         """(client identity, requests) per frame that was waiting at the last `poll`."""
         batches: list[tuple[bytes, list[ClientRequest]]] = []
-        if self._clients in self._ready:
+        if self._clients_wait:
             self._drain(self._clients, self.client_traffic, self._accept_requests, batches)
         return batches
 
@@ -234,13 +247,11 @@ class ZmqTransport:
         accept: Callable[[bytes, zmq.Frame], _Taken],
         taken: list[_Taken],
     ) -> None:
-        """Take in what waits at a ROUTER, within the bounds of a turn; keep what is well formed."""
+        """Take in what waits at a ROUTER, something for certain, within the bounds of a turn; keep
+        what is well formed."""
         receive = socket.recv
         stop_at = traffic.bytes_in + BYTES_PER_TURN_MAX
-        # Asking first is cheaper than being refused: an exception takes as long as two frames.
         for _ in range(FRAMES_PER_TURN_MAX):
-            if not int(socket.get(_EVENTS)) & _POLLIN:
-                return
             identity = receive(_NOBLOCK)
             frame = receive(_NOBLOCK, copy=False)
             try:
@@ -250,7 +261,8 @@ class ZmqTransport:
             except MalformedFrameError as error:
                 traffic.malformed[error.reason] += 1
                 logger.warning("dropped a frame (%s): %s", error.reason, error.message)
-            if traffic.bytes_in >= stop_at:
+            # Asking is cheaper than being refused: an exception takes as long as two frames.
+            if traffic.bytes_in >= stop_at or not int(socket.get(_EVENTS)) & _POLLIN:
                 return
 
     def _multipart(self, socket: zmq.Socket[bytes]) -> MalformedFrameError:
