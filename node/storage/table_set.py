@@ -47,22 +47,24 @@ class TableSet:
 
     def _search(self, place: bytes) -> Record | None:
         first, pattern = question(place)
-        was_read = False
-        for words, word_count, table in self._filters:
-            if words[first % word_count] & pattern != pattern:  # `may_contain`, without the call
-                self.bloom_negatives += 1
-                continue
-            was_read = True
-            try:
+        negatives, was_read = 0, False
+        try:
+            for words, word_count, table in self._filters:
+                if words[first % word_count] & pattern != pattern:  # `may_contain`, not called
+                    negatives += 1
+                    continue
+                was_read = True
                 found = table.find(place)
-            except CorruptRecordError:
-                self.corrupt_records += 1
-                raise
-            if found is not ABSENT:
-                self.bloom_hits += 1
-                self._answers.put(place, found)
-                return found
-            self.bloom_false_positives += 1
+                if found is not ABSENT:
+                    self.bloom_hits += 1
+                    self._answers.put(place, found)
+                    return found
+                self.bloom_false_positives += 1
+        except CorruptRecordError:
+            self.corrupt_records += 1
+            raise
+        finally:
+            self.bloom_negatives += negatives
         if was_read:  # what the filters alone can say is found out again as quickly
             self._answers.put(place, None)
         return None
