@@ -20,8 +20,7 @@ as R + W > N), either nothing new was reported, or the write gets a second dot, 
 what was (`causality.siblings` says why a new one). In the meantime a reader may see both versions
 as siblings; whoever waits for the answer does not.
 
-A retry reads first, to find out whether an earlier attempt was applied. So does an overwrite whose
-clock is long enough to be shortened, for which all copies have to be known as identical.
+Where that will not do, a retry above all, the copies are asked for first (`prior_read`).
 """
 
 from __future__ import annotations
@@ -30,14 +29,13 @@ from typing import Final
 
 from node.causality.causal_context import EMPTY_CONTEXT, CausalContext, Dot
 from node.causality.context_token import decode_token
-from node.causality.recent_requests import decode_recent, mentions
 from node.causality.siblings import (
     EMPTY_OBJECT,
     StoredObject,
     decode_object,
 )
 from node.config import QuorumMode
-from node.errors import CorruptRecordError, FailureKind, OverloadedError, WrongContextError
+from node.errors import FailureKind, OverloadedError, WrongContextError
 from node.node_state import NodeState
 from node.ports import Instant, Record
 from node.protocol.client_messages import (
@@ -46,11 +44,11 @@ from node.protocol.client_messages import (
     PutKind,
 )
 from node.protocol.messages import (
-    ReplicaGet,
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutReport,
 )
+from node.replication.prior_read import PriorRead, copy_to_overwrite, new_round
 from node.replication.put_answers import (
     earlier_attempt_hidden,
     put_done,
@@ -82,11 +80,11 @@ class PutCoordinator(RequestCoordinator):
         "_dot",
         "_given",
         "_partition",
+        "_prior",
         "_quorum",
-        "_reading",
-        "_reads",
         "_record",
         "_reporting",
+        "_reports",
         "_request",
         "_siblings",
         "_sloppy",
@@ -110,12 +108,12 @@ class PutCoordinator(RequestCoordinator):
         self._w = request.w or state.quorum.w
         self._sloppy = state.mode_of(request.mode) is _SLOPPY
         self._given: CausalContext = EMPTY_CONTEXT
-        self._reading = False
-        """The copies are asked for first; nothing is stored yet."""
+        self._prior: PriorRead | None = None
+        """While the copies are asked for first; nothing is stored yet."""
         self._reporting = False
         """Whether the replicas report what they held before."""
-        self._reads: ReadRound | None = None
-        """What is known of the other copies; None while all seem to be the local one."""
+        self._reports: ReadRound | None = None
+        """What they reported; None while all held what was here."""
         self._before: StoredObject = EMPTY_OBJECT
         """The local copy on which an overwrite was built."""
 
@@ -141,7 +139,7 @@ class PutCoordinator(RequestCoordinator):
         if request.kind != _OVERWRITE:
             self._replicate_new(self._given, now)
             return
-        copy = self._copy_to_overwrite()
+        copy = copy_to_overwrite(state, request, self._partition, self._slots)
         if copy is None:
             self._read(now)
         else:
@@ -150,97 +148,28 @@ class PutCoordinator(RequestCoordinator):
 
     # ------------------------------------------------------------ reading first
 
-    def _copy_to_overwrite(self) -> Copy | None:
-        """The local copy, if it is worth building on without asking anybody first; else None."""
-        state, request = self.state, self._request
-        replica = state.replica
-        if len(self._slots.by_node) < state.quorum.r:
-            return None
-        if not replica.is_evidence(self._partition, request.key):
-            return None
-        try:
-            local = replica.read(self._partition, request.key)
-        except CorruptRecordError:
-            return None
-        if local is None:
-            if self._slots.stand_ins and self._slots.stands_for(state.name):
-                return None
-            return Copy(None, EMPTY_OBJECT)
-        if mentions(local.recent, request.client, request.sequence):
-            return None
-        stored = decode_object(local.content)
-        if len(stored.context.vector) >= state.limits.clock_entries:
-            return None
-        return Copy(local, stored)
-
     def _read(self, now: Instant) -> None:
-        """Ask every reachable primary for its copy, unless it is the same as ours."""
-        state, request = self.state, self._request
-        self._reading = True
-        reads = self._reads = self._new_round()
-        local: Record | None = None
-        try:
-            local = state.replica.read(self._partition, request.key)
-        except CorruptRecordError:
-            reads.quorum.add_failure(state.name)
-        else:
-            stands_in = local is None and self._slots.stands_for(state.name)
-            if stands_in or not state.replica.is_evidence(self._partition, request.key):
-                reads.quorum.add_failure(state.name)
-            else:
-                reads.add_same(state.name)
-        if local is not None:
-            reads.known = decode_object(local.content)
-            reads.recent = decode_recent(local.recent)
-        # A retry needs the request ids too, which a conditional read of equal copies would omit.
-        known = b"" if local is None or request.attempt else local.digest
-        message = ReplicaGet(self.id, request.key, known, self.deadline_ms)
-        for node in self._slots.others:
-            state.outbox.send(node, message)
-        self._consider_read(reads, now)
-
-    def _new_round(self, *agreeing: str) -> ReadRound:
-        state = self.state
-        return ReadRound(
-            state.quorum.r,
-            self._slots.by_node,
-            recent_max=state.limits.recent_requests_max,
-            agreeing=agreeing,
-        )
+        prior = PriorRead(self.state, self._request, self._partition, self._slots)
+        self._prior = prior
+        prior.ask(self.id, self.deadline_ms)
+        self._consider_read(prior, now)
 
     def on_replica_same(self, sender: str, now: Instant) -> None:
-        reads = self._reads
-        if self._reading and reads is not None and reads.add_same(sender):
-            self._consider_read(reads, now)
+        if self._prior is not None and self._prior.add_same(sender):
+            self._consider_read(self._prior, now)
 
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
-        reads = self._reads
-        if self._reading and reads is not None and reads.quorum.is_waiting_for(sender):
-            reads.add(sender, message.state, message.content, message.recent)
-            self._consider_read(reads, now)
+        if self._prior is not None and self._prior.add_reply(sender, message):
+            self._consider_read(self._prior, now)
 
-    def _consider_read(self, reads: ReadRound, now: Instant) -> None:
-        outcome = reads.quorum.outcome
+    def _consider_read(self, prior: PriorRead, now: Instant) -> None:
+        outcome = prior.outcome
         if outcome is _MISSED:
-            self._read_in_vain(reads, now)
+            self._read_in_vain(prior, now)
         elif outcome is _REACHED:
-            self._settle(reads, now)
+            self._settle(prior, now)
 
-    def _superseded(self, reads: ReadRound) -> CausalContext | None:
-        """What the read quorum has seen; None when that is just what the local copy has seen."""
-        if self._request.kind != _OVERWRITE:
-            return self._given
-        if not reads.differs:
-            return None
-        try:
-            local = self.state.replica.read(self._partition, self._request.key)
-        except CorruptRecordError:
-            local = None
-        if local is None:
-            return reads.known.context
-        return reads.known.context.union(decode_object(local.content).context)
-
-    def _read_in_vain(self, reads: ReadRound, now: Instant) -> None:
+    def _read_in_vain(self, prior: PriorRead, now: Instant) -> None:
         """Fewer than R replicas could say what they hold.
 
         A sloppy overwrite goes on and supersedes what it did learn of: versions it did not see stay
@@ -248,30 +177,35 @@ class PutCoordinator(RequestCoordinator):
         strict mode promises that an overwrite has seen a quorum.
         """
         if self._request.attempt or not self._sloppy:
-            self._fail_reading(reads)
+            self._fail_reading(prior)
         else:
-            self._replicate_new(self._superseded(reads), now)
+            self._replicate_after(prior, now)
 
-    def _fail_reading(self, reads: ReadRound) -> None:
-        self.refuse(read_in_vain(self.origin.request_id, reads.quorum))
+    def _fail_reading(self, prior: PriorRead) -> None:
+        self.refuse(read_in_vain(self.origin.request_id, prior.quorum))
 
-    def _settle(self, reads: ReadRound, now: Instant) -> None:
+    def _settle(self, prior: PriorRead, now: Instant) -> None:
         """The read quorum is there: find the request's dot before minting one.
 
         A first attempt is looked up as well: it may have been delayed, and its retry been applied
         and overwritten meanwhile; minting now would bring back a value that is long superseded.
         """
-        request, state = self._request, self.state
-        dot = reads.recent.find(request.client, request.sequence)
-        if dot is not None and reads.known.siblings:
-            record = state.replica.adopt(self._partition, request.key, reads.known, reads.recent)
-            self._replicate_found(record, dot, now)
-        elif request.attempt and not reads.recent.decides(
-            request.client, request.sequence, request.started_ms, state.timing.clock_skew_ms
-        ):
+        earlier = prior.adopt_earlier()
+        if earlier is not None:
+            self._replicate_found(*earlier, now)
+        elif self._request.attempt and not prior.decides():
             self.refuse(earlier_attempt_hidden(self.origin.request_id))
         else:
-            self._replicate_new(self._superseded(reads), now)
+            self._replicate_after(prior, now)
+
+    def _replicate_after(self, prior: PriorRead, now: Instant) -> None:
+        if now.wall_ms > self.deadline_ms:
+            # A node that was stalled in the middle must not act on what it began long ago.
+            self._fail_reading(prior)
+        elif self._request.kind == _OVERWRITE:
+            self._replicate_new(prior.superseded(), now, shared_by_all=prior.saw_all_identical())
+        else:
+            self._replicate_new(self._given, now)
 
     def _replicate_found(self, record: Record, dot: Dot, now: Instant) -> None:
         """The request was applied before, as `dot`: see that W replicas have what came of it."""
@@ -285,13 +219,14 @@ class PutCoordinator(RequestCoordinator):
     # ------------------------------------------------------------ replicating
 
     def _replicate_new(
-        self, seen: CausalContext | None, now: Instant, copy: Copy | None = None
+        self,
+        seen: CausalContext | None,
+        now: Instant,
+        copy: Copy | None = None,
+        *,
+        shared_by_all: bool = False,
     ) -> None:
         request = self._request
-        if now.wall_ms > self.deadline_ms and self._reads is not None:
-            # A node that was stalled in the middle must not act on what it began long ago.
-            self._fail_reading(self._reads)
-            return
         try:
             minted = self.state.replica.mint(
                 self._partition,
@@ -300,7 +235,7 @@ class PutCoordinator(RequestCoordinator):
                 seen=seen,
                 request=(request.client, request.sequence),
                 stamp_ms=now.wall_ms,
-                shared_by_all=self._all_primaries_identical(),
+                shared_by_all=shared_by_all,
                 copy=copy,
             )
         except OverloadedError as error:
@@ -308,25 +243,14 @@ class PutCoordinator(RequestCoordinator):
             return
         self._replicate(minted, now)
 
-    def _all_primaries_identical(self) -> bool:
-        """Whether the read round saw all N primaries hold exactly the local copy."""
-        reads = self._reads
-        return (
-            self._request.kind == _OVERWRITE
-            and reads is not None
-            and not reads.differs
-            and len(reads.quorum.acked) == len(self.state.map.owners[self._partition])
-        )
-
     def _replicate(self, minted: Minted, now: Instant) -> None:
         """The local copy is stored (durable with this turn): send it to the other primaries."""
         state, slots = self.state, self._slots
         self._siblings, self._answer = minted.siblings, minted.answer
         self._record, self._dot = minted.record, minted.dot
+        self._prior = None
         needed = self._w
-        if self._reading:
-            self._reading, self._reads = False, None
-        elif self._reporting and needed < state.quorum.r:
+        if self._reporting and needed < state.quorum.r:
             needed = state.quorum.r  # so many evident acknowledgements, unless one is not
         self._quorum = Quorum(needed, slots.by_node)
         self._quorum.add_ack(state.name)
@@ -377,26 +301,26 @@ class PutCoordinator(RequestCoordinator):
         )
 
     def on_replica_put_ack(self, sender: str, now: Instant) -> None:
-        if not self._reading and self._quorum.add_ack(sender):
-            if self._reads is not None:
-                self._reads.add_same(sender)
+        if self._prior is None and self._quorum.add_ack(sender):
+            if self._reports is not None:
+                self._reports.add_same(sender)
             self._consider_acks(now)
 
     def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:
-        if self._reading or not self._quorum.is_waiting_for(sender):
+        if self._prior is not None or not self._quorum.is_waiting_for(sender):
             return
         if self._reporting and not self.answered:
-            reads = self._begin_reads()
-            reads.add(sender, message.state, message.content, message.recent)
+            reports = self._begin_reports()
+            reports.add(sender, message.state, message.content, message.recent)
         self._quorum.add_ack(sender)
         self._consider_acks(now)
 
-    def _begin_reads(self) -> ReadRound:
+    def _begin_reports(self) -> ReadRound:
         """Acknowledgement and evidence are not the same any more: count them apart."""
-        if self._reads is None:
-            self._reads = self._new_round(*self._quorum.acked)
+        if self._reports is None:
+            self._reports = new_round(self.state, self._slots, *self._quorum.acked)
             self._quorum.needed = self._w
-        return self._reads
+        return self._reports
 
     def _consider_acks(self, now: Instant) -> None:
         quorum = self._quorum
@@ -405,42 +329,42 @@ class PutCoordinator(RequestCoordinator):
                 return  # the usual case: the first of several
             outcome = quorum.outcome
             if outcome is _REACHED:
-                if self._reads is None:
+                if self._reports is None:
                     self.answer(self._success())
                 else:
-                    self._consider_reports(self._reads, now)
+                    self._consider_reports(self._reports, now)
             elif outcome is _MISSED:
                 self._fail_replicating()
         self.done = self._quorum.complete
 
     # ------------------------------------------------------------ replacing
 
-    def _consider_reports(self, reads: ReadRound, now: Instant) -> None:
+    def _consider_reports(self, reports: ReadRound, now: Instant) -> None:
         """W replicas have stored the overwrite: is it known what it should have superseded?"""
-        outcome = reads.quorum.outcome
+        outcome = reports.quorum.outcome
         if outcome is _REACHED or (outcome is _MISSED and self._sloppy):
-            if reads.goes_beyond(decode_object(self._record.content)):
-                self._replace(reads, now)
+            if reports.goes_beyond(decode_object(self._record.content)):
+                self._replace(reports, now)
             else:
                 self.answer(self._success())
         elif outcome is _MISSED:
-            self.answer(too_few_witnesses(self.origin.request_id, reads.quorum))
+            self.answer(too_few_witnesses(self.origin.request_id, reports.quorum))
 
-    def _replace(self, reads: ReadRound, now: Instant) -> None:
+    def _replace(self, reports: ReadRound, now: Instant) -> None:
         """Give the write a second dot, which covers what was reported, and replicate that."""
         state, request = self.state, self._request
         if now.wall_ms > self.deadline_ms or not state.storage.accepts_writes():
             self._fail_replicating()
             return
-        applied = reads.recent.find_besides(request.client, request.sequence, self._dot)
+        applied = reports.recent.find_besides(request.client, request.sequence, self._dot)
         if applied is not None:
-            self._take_back(reads, applied, now)
+            self._take_back(reports, applied, now)
             return
         replacement = state.replica.replace(
             self._partition,
             request.key,
             dot=self._dot,
-            known=reads.known,
+            known=reports.known,
             seen=self._answer,
             request=(request.client, request.sequence),
             stamp_ms=now.wall_ms,
@@ -450,10 +374,10 @@ class PutCoordinator(RequestCoordinator):
         else:
             self._replicate_again(replacement, now)
 
-    def _take_back(self, reads: ReadRound, applied: Dot, now: Instant) -> None:
+    def _take_back(self, reports: ReadRound, applied: Dot, now: Instant) -> None:
         """An earlier attempt had been applied after all, and something came after it."""
         record = self.state.replica.retract(
-            self._partition, self._request.key, self._dot, reads.known, self._before.siblings
+            self._partition, self._request.key, self._dot, reports.known, self._before.siblings
         )
         if record is None:
             self._fail_replicating()
@@ -466,7 +390,7 @@ class PutCoordinator(RequestCoordinator):
     def _replicate_again(self, minted: Minted, now: Instant) -> None:
         """The second and last round, under an id of its own: late answers to the first are moot."""
         absent = self._quorum.absent
-        self._reporting, self._reads = False, None
+        self._reporting, self._reports = False, None
         self.id = self.state.next_id()
         self._replicate(minted, now)
         for node in absent:
@@ -491,26 +415,25 @@ class PutCoordinator(RequestCoordinator):
     # ------------------------------------------------------------ losing somebody
 
     def on_link_lost(self, peer: str, now: Instant) -> None:
-        if self._reading:
-            reads = self._reads
-            if reads is not None and reads.quorum.is_waiting_for(peer):
-                reads.quorum.add_failure(peer)
-                self._consider_read(reads, now)
+        prior = self._prior
+        if prior is not None:
+            if prior.quorum.is_waiting_for(peer):
+                prior.quorum.add_failure(peer)
+                self._consider_read(prior, now)
         elif self._quorum.is_waiting_for(peer):
             self._lose(peer, now)
 
     def _lose(self, peer: str, now: Instant) -> None:
         """The peer will not acknowledge: it gets a hint, and is no evidence either."""
         if self._reporting and not self.answered:
-            self._begin_reads().quorum.add_failure(peer)
+            self._begin_reports().quorum.add_failure(peer)
         self._quorum.add_failure(peer)
         self._keep_hint(self._slots.by_node[peer], now, counted=False)
         self._consider_acks(now)
 
     def on_deadline(self, now: Instant) -> None:
-        if self._reading:
-            assert self._reads is not None
-            self._fail_reading(self._reads)
+        if self._prior is not None:
+            self._fail_reading(self._prior)
             return
         for node, primary in self._slots.by_node.items():
             if self._quorum.is_waiting_for(node):

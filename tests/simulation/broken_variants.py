@@ -36,6 +36,7 @@ from node.replication.coordination import Coordination
 from node.replication.doubted_copies import DoubtedCopies
 from node.replication.get_coordinator import GetCoordinator
 from node.replication.hinted_handoff import HintedHandoff
+from node.replication.prior_read import PriorRead
 from node.replication.put_coordinator import PutCoordinator
 from node.replication.quorum import Outcome, Quorum
 from node.replication.read_round import ReadRound
@@ -156,8 +157,8 @@ def answer_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 def retry_mints_again(patch: pytest.MonkeyPatch) -> None:
     """A retried put is a new put."""
 
-    def settle(self: PutCoordinator, reads: ReadRound, now: Any) -> None:
-        self._replicate_new(self._superseded(reads), now)
+    def settle(self: PutCoordinator, prior: PriorRead, now: Any) -> None:
+        self._replicate_after(prior, now)
 
     patch.setattr(PutCoordinator, "_settle", settle)
 
