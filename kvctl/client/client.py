@@ -214,8 +214,8 @@ class Client:
         that is done; with `collect`, `Batch.completed` yields them instead.
         Learns the ring first, and raises nothing if it cannot.
         """
-        self._loop.learn_map()
-        self._loop.await_map()
+        self._loop.upkeep.begin()
+        self._loop.upkeep.await_map()
         return Batch(
             self._loop, self._builder, in_flight, ordered=ordered, collect=collect, on_done=on_done
         )
@@ -279,7 +279,7 @@ class Client:
     def _begin(self, pending: Pending) -> None:
         self._requests += 1
         if self._requests == _REQUESTS_WITHOUT_MAP:
-            self._loop.learn_map()
+            self._loop.upkeep.begin()
         self._loop.submit(pending)
 
     def _pending(self, request: ClientRequest, via: str | None, timeout_s: float | None) -> Pending:

@@ -8,7 +8,7 @@ One pass (`turn`):
 4. monitors: a broken connection gives back what it had, unsent requests as they were, sent ones
    as attempts without an answer;
 5. a few times a second, a sweep over all requests instead of a timer for each: deadlines, nodes
-   that stay silent, connections that do not come about, and in long-lived use the map.
+   that stay silent, connections that do not come about, and in long-lived use the `upkeep`.
 
 Nothing happens between passes: the loop runs while somebody waits (`wait`) or submits into a full
 batch. It belongs to one thread.
@@ -32,14 +32,13 @@ from kvctl.client.request import (
     may_try_another,
     plan_attempt,
 )
-from kvctl.client.routing import CONNECT_PATIENCE_S, RECONNECT_AFTER_S, Router
+from kvctl.client.routing import CONNECT_PATIENCE_S, Router
+from kvctl.client.upkeep import Upkeep
 from node.config import ClusterConfig
 from node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
 from node.protocol.client_messages import (
-    ClientDescribe,
     ClientPut,
     ClientReply,
-    Description,
     Failed,
 )
 from node.protocol.codec import decode_replies
@@ -47,11 +46,6 @@ from node.protocol.codec import decode_replies
 SWEEP_INTERVAL_S = 0.05
 REFUSALS_MAX = 5
 """So many nodes may refuse a request before the refusal is final."""
-MAP_REFRESH_S = 5.0
-MAP_AFTER_FAILURE_S = 0.25
-PROBE_INTERVAL_S = 1.0
-"""How often a node that fell silent is asked for a sign of life."""
-
 
 # Plain integers: comparing with a member of an enum costs as much as a frame does.
 _NOBLOCK, _EVENTS = int(zmq.NOBLOCK), int(zmq.EVENTS)
@@ -63,8 +57,6 @@ class RequestLoop:
 
     def __init__(self, config: ClusterConfig, credentials: Credentials) -> None:
         self.cluster_id = config.cluster_id
-        self.long_lived = False
-        """True: keep a map, reconnect and probe in the background."""
         self._skew_s = config.timing.clock_skew_ms / 1000
         self._frame_bytes_max = config.limits.frame_bytes_max // 2
         self._credentials = credentials
@@ -76,13 +68,13 @@ class RequestLoop:
         """Finished requests whose callbacks wait for the end of the pass."""
         self._last_id = 0
         self._sweep_at = 0.0
-        self._map_due_at = 0.0
-        self._map_request: Pending | None = None
         self._turning = False
         self._closed = False
         self.router = Router(random.Random())
+        self.upkeep = Upkeep(self)
+        """The map, and nodes that are gone or silent; for long-lived use."""
         for spec in config.nodes:
-            self._add_connection(spec.name, spec.client_endpoint)
+            self.add_connection(spec.name, spec.client_endpoint)
 
     # ------------------------------------------------------------ for the client and batches
 
@@ -138,16 +130,24 @@ class RequestLoop:
                 del self._in_flight[pending.request.id]
                 self._take_back(pending)
 
-    def learn_map(self) -> None:
-        """From now on keep a map and send requests straight to owners. Does not block."""
-        if not self.long_lived:
-            self.long_lived = True
-            self._request_map(time.monotonic())
+    def add_connection(self, name: str, endpoint: str) -> None:
+        """Know a node, without connecting to it yet."""
+        self.router.connections[name] = Connection(
+            name, endpoint, self._context, self._credentials, self._frame_bytes_max
+        )
 
-    def await_map(self) -> None:
-        """Block until the map came or could not be had."""
-        while self._map_request is not None and not self._map_request.done:
-            self.turn()
+    def open(self, connection: Connection, now: float) -> bool:
+        """Begin to connect; False when that is not possible, because a key is missing."""
+        try:
+            connection.open(now)
+        except ConfigError:
+            connection.close(now, "has no readable key here")
+            return False
+        self._poller.register(connection.socket, zmq.POLLIN | zmq.POLLOUT)
+        self._poller.register(connection.monitor, zmq.POLLIN)
+        self._by_socket[connection.socket] = connection
+        self._by_socket[connection.monitor] = connection
+        return True
 
     def close(self) -> None:
         """Close all sockets. Requests in flight stay unanswered. Idempotent."""
@@ -278,7 +278,7 @@ class RequestLoop:
         """Queue the request at the best node there is; fail it if none will ever do."""
         connection = self.router.choose(pending, now)
         while connection is not None and connection.socket is None:
-            if self._open(connection, now):
+            if self.open(connection, now):
                 break
             connection = self.router.choose(pending, now)
         pending.connection = connection
@@ -308,19 +308,6 @@ class RequestLoop:
             circumstances = self.router.circumstances(pending)
             self._fail(pending, error_of_silence(pending, False, circumstances), now)
 
-    def _open(self, connection: Connection, now: float) -> bool:
-        """Begin to connect; False when that is not possible, because a key is missing."""
-        try:
-            connection.open(now)
-        except ConfigError:
-            connection.close(now, "has no readable key here")
-            return False
-        self._poller.register(connection.socket, zmq.POLLIN | zmq.POLLOUT)
-        self._poller.register(connection.monitor, zmq.POLLIN)
-        self._by_socket[connection.socket] = connection
-        self._by_socket[connection.monitor] = connection
-        return True
-
     def _break(self, connection: Connection, failure: str, now: float) -> None:
         """The connection is gone: requests it had not taken are as good as new, those it had are
         attempts without an answer."""
@@ -333,7 +320,7 @@ class RequestLoop:
         connection.unsent = []
         connection.close(now, failure)
         self.router.forget_health()
-        self._map_due_at = min(self._map_due_at, now + MAP_AFTER_FAILURE_S)
+        self.upkeep.on_broken(now)
         fresh = {pending.request.id for pending in unsent}
         lost = [one for one in self._in_flight.values() if one.connection is connection]
         for pending in lost:
@@ -343,10 +330,12 @@ class RequestLoop:
                 pending.give_up_attempt()
             self._assign(pending, now)
 
-    def _add_connection(self, name: str, endpoint: str) -> None:
-        self.router.connections[name] = Connection(
-            name, endpoint, self._context, self._credentials, self._frame_bytes_max
-        )
+    def _connect_wanted(self) -> None:
+        now = time.monotonic()
+        for connection in self.router.wanted:
+            if connection.state is ConnectionState.IDLE:
+                self.open(connection, now)
+        self.router.wanted.clear()
 
     # ------------------------------------------------------------ the sweep
 
@@ -367,8 +356,7 @@ class RequestLoop:
                 and now - connection.changed_at >= CONNECT_PATIENCE_S
             ):
                 self._move_unsent(connection, now)
-        if self.long_lived:
-            self._keep_up(now)
+        self.upkeep.on_sweep(now)
 
     def _on_deadline(self, pending: Pending, now: float) -> None:
         connection = pending.connection
@@ -415,69 +403,3 @@ class RequestLoop:
             return False
         connection.unsent.remove(pending)
         return True
-
-    # ------------------------------------------------------------ long-lived use
-
-    def _keep_up(self, now: float) -> None:
-        """Reconnect, look whether silent nodes are back, and keep the map fresh."""
-        for connection in self.router.connections.values():
-            if connection.state is ConnectionState.BROKEN:
-                if now - connection.changed_at >= RECONNECT_AFTER_S:
-                    self._open(connection, now)
-            elif connection.silent and now - connection.probed_at >= PROBE_INTERVAL_S:
-                connection.probed_at = now
-                self._describe(now, via=connection.name)
-        if now >= self._map_due_at:
-            self._request_map(now)
-
-    def _connect_wanted(self) -> None:
-        now = time.monotonic()
-        for connection in self.router.wanted:
-            if connection.state is ConnectionState.IDLE:
-                self._open(connection, now)
-        self.router.wanted.clear()
-
-    def _request_map(self, now: float) -> None:
-        if self._map_request is None or self._map_request.done:
-            self._map_due_at = now + MAP_REFRESH_S
-            self._map_request = self._describe(now, via=None)
-
-    def _describe(self, now: float, via: str | None) -> Pending:
-        pending = Pending(
-            self,
-            ClientDescribe(self.next_id()),
-            b"",
-            now,
-            now + PROBE_INTERVAL_S,
-            attempt_ends=now + PROBE_INTERVAL_S,
-            via=via,
-        )
-        pending.on_done = self._on_description
-        self.submit(pending)
-        return pending
-
-    def _on_description(self, pending: Pending) -> None:
-        """Use the map, if it came; without one any node will do."""
-        reply = pending.reply
-        if not isinstance(reply, Description):
-            return
-        # The ring is code a one-shot request never needs.
-        from kvctl.client.cluster_map import map_from_description
-
-        try:
-            known = map_from_description(reply)
-        except ProtocolError:
-            return  # a node that cannot describe the ring can still serve requests
-        for name, endpoint in known.clients.items():
-            connection = self.router.connections.get(name)
-            if connection is None:
-                self._add_connection(name, endpoint)
-            elif connection.socket is None:
-                connection.endpoint = endpoint
-        self._drop_former_members(set(known.clients))
-        self.router.set_map(known)
-
-    def _drop_former_members(self, members: set[str]) -> None:
-        for name in [name for name in self.router.connections if name not in members]:
-            if self.router.connections[name].socket is None:
-                del self.router.connections[name]
