@@ -5,7 +5,6 @@ import pytest
 from node.causality.siblings import decode_object, encode_object
 from node.config import RepairConfig, TimingConfig
 from node.protocol.client_messages import (
-    GetDone,
     PutDone,
     PutKind,
 )
@@ -19,6 +18,7 @@ from node.protocol.repair_messages import (
     ReapOrder,
     ReapQuestion,
 )
+from tests.scenarios.answers import values
 from tests.virtual_cluster import VirtualCluster
 
 GRACE_S = 20
@@ -28,13 +28,6 @@ REPAIR = RepairConfig(reap_grace_ms=GRACE_S * 1000, reap_interval_ms=5_000)
 
 def cluster_of(nodes, **options):
     return VirtualCluster(nodes, timing=TIMING, repair=REPAIR, **options)
-
-
-def values(reply):
-    assert isinstance(reply, GetDone), reply
-    if not reply.content:
-        return []
-    return [s.value.decode() for s in decode_object(reply.content).siblings if s.value is not None]
 
 
 def everywhere(cluster, key):

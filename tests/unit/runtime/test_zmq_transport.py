@@ -1,16 +1,13 @@
-"""A node's sockets on loopback: who gets in, what is dropped, and that the others are served on."""
+"""A node's sockets on loopback: what is dropped and counted, and that the rest is served."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
 
-from node.config import ClusterConfig, LimitsConfig
-from node.errors import ConfigError
 from node.outbox import Outbox
 from node.protocol.client_messages import (
     ClientDescribe,
@@ -28,240 +25,16 @@ from node.protocol.messages import (
 from node.protocol.repair_messages import (
     HandoffAck,
 )
-from node.runtime import authenticator, zmq_transport
-from node.runtime.curve_sockets import PortTakenError
+from node.runtime import zmq_transport
 from node.runtime.security import (
-    CurveKey,
     create_keys,
     key_path,
-    load_key,
-    read_public_keys,
 )
-from node.runtime.zmq_transport import ZmqTransport
 from tests.unit.runtime.runtime_fixtures import (
     DEADLINE_S,
-    Client,
-    EchoNode,
-    client_of,
-    make_config,
-    make_keys,
-    open_transport,
     wait_until,
 )
-
-NAMES = ("n1", "n2")
-SMALL = LimitsConfig(value_bytes_max=2048, frame_bytes_max=8192, frames_queued_max=20)
-
-
-class Served:
-    """A transport whose client requests are answered; peer frames and links are kept."""
-
-    def __init__(self, config: ClusterConfig, keys: Path, name: str) -> None:
-        self.transport = open_transport(config, keys, name)
-        self.node = EchoNode()
-
-    def turn(self) -> None:
-        transport, node = self.transport, self.node
-        transport.poll(5)
-        node.links.extend(transport.receive_link_changes())
-        node.frames.extend(transport.receive_peer_frames())
-        for client, requests in transport.receive_client_requests():
-            node.requests.extend(requests)
-            for request in requests:
-                node.outbox.reply(client, QuorumSet(request.id))
-        transport.send(node.outbox, 1)
-        node.outbox.clear()
-
-
-class Cluster:
-    """What a test opened, to be closed after it."""
-
-    def __init__(self, directory: Path, limits: LimitsConfig | None = None) -> None:
-        self.config = make_config(NAMES, limits)
-        self.keys = make_keys(directory, NAMES)
-        self.opened: list[ZmqTransport | Client] = []
-
-    def serve(self, name: str) -> Served:
-        served = Served(self.config, self.keys, name)
-        self.opened.append(served.transport)
-        return served
-
-    def client(self, node: str = "n1", key: CurveKey | None = None) -> Client:
-        client = client_of(self.config, self.keys, node, key)
-        self.opened.append(client)
-        return client
-
-    def connect(self, endpoint: str, key: CurveKey | None) -> Client:
-        client = Client(endpoint, load_key(key_path(self.keys, "n1")), key)
-        self.opened.append(client)
-        return client
-
-    def key(self, name: str) -> CurveKey:
-        return load_key(key_path(self.keys, name))
-
-    def close(self) -> None:
-        for one in self.opened:
-            one.close()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def small_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path, SMALL)
-    yield made
-    made.close()
-
-
-def ask(client: Client, served: Served, request_id: int) -> None:
-    """One request and its answer: the node serves this client."""
-    client.send([ClientDescribe(request_id)])
-    answers: list[object] = []
-    wait_until(lambda: bool(answers), served.turn, lambda: answers.extend(client.replies() or []))
-    assert answers == [QuorumSet(request_id)]
-
-
-def linked(cluster: Cluster) -> tuple[Served, Served]:
-    """Two nodes that see each other."""
-    n1, n2 = cluster.serve("n1"), cluster.serve("n2")
-    wait_until(lambda: bool(n1.node.links and n2.node.links), n1.turn, n2.turn)
-    return n1, n2
-
-
-# ------------------------------------------------------------------ who gets in
-
-
-def test_the_clients_key_opens_the_client_socket(cluster: Cluster) -> None:
-    served = cluster.serve("n1")
-    ask(cluster.client(), served, 1)
-    assert served.transport.snapshot()["handshakes_accepted"] == 1
-
-
-@pytest.mark.parametrize("impostor", ["stranger", "n1", "n2"])
-def test_no_other_key_opens_the_client_socket(
-    cluster: Cluster, tmp_path: Path, impostor: str
-) -> None:
-    create_keys(tmp_path / "elsewhere", ["stranger"])
-    key = load_key(
-        key_path(tmp_path / "elsewhere", "stranger")
-        if impostor == "stranger"
-        else key_path(cluster.keys, impostor)
-    )
-    served = cluster.serve("n1")
-    intruder = cluster.client(key=key)
-    intruder.send([ClientDescribe(1)])
-    wait_until(lambda: served.transport.snapshot()["handshakes_refused"] == 1, served.turn)
-    ask(cluster.client(), served, 2)
-    assert intruder.replies() is None
-    assert served.node.requests == [ClientDescribe(2)]
-
-
-def test_a_client_without_a_key_gets_nothing(cluster: Cluster) -> None:
-    served = cluster.serve("n1")
-    endpoint = cluster.config.node("n1").client_endpoint
-    plain = cluster.connect(endpoint, None)
-    plain.send([ClientDescribe(1)])
-    refused: list[int] = []
-
-    def watch() -> None:
-        while plain.monitor.poll(0):
-            event = int.from_bytes(plain.monitor.recv_multipart()[0][:2], "little")
-            if event & (zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
-                refused.append(event)
-
-    wait_until(lambda: bool(refused), served.turn, watch)
-    ask(cluster.client(), served, 2)
-    assert plain.replies() is None
-    assert served.node.requests == [ClientDescribe(2)]
-
-
-def test_the_clients_key_opens_no_peer_socket(cluster: Cluster) -> None:
-    served = cluster.serve("n1")
-    posing = cluster.connect(cluster.config.node("n1").peer_endpoint, cluster.key("client"))
-    posing.socket.send(encode_peer_frame(PeerFrame("n2", 1, [])))
-    wait_until(lambda: served.transport.snapshot()["handshakes_refused"] == 1, served.turn)
-    assert served.node.frames == []
-
-
-def test_events_are_for_holders_of_the_clients_key(cluster: Cluster) -> None:
-    served = cluster.serve("n1")
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    heard: list[str] = []
-    for name in ("n2", "client"):
-        key, server = cluster.key(name), cluster.key("n1")
-        subscriber = context.socket(zmq.SUB)
-        subscriber.setsockopt(zmq.CURVE_SERVERKEY, server.public.encode())
-        subscriber.setsockopt(zmq.CURVE_PUBLICKEY, key.public.encode())
-        subscriber.setsockopt(zmq.CURVE_SECRETKEY, key.secret.encode())
-        subscriber.setsockopt(zmq.SUBSCRIBE, b"hint")
-        subscriber.connect(cluster.config.node("n1").event_endpoint)
-
-        def turn(subscriber: zmq.Socket[bytes] = subscriber, name: str = name) -> None:
-            served.turn()
-            served.transport.publish(b"other", b"{}")
-            served.transport.publish(b"hint_stored", b"{1}")
-            if subscriber.poll(0):
-                assert subscriber.recv_multipart() == [b"hint_stored", b"{1}"]
-                heard.append(name)
-
-        if name == "client":
-            wait_until(lambda: bool(heard), turn)
-        else:
-            wait_until(lambda: served.transport.snapshot()["handshakes_refused"] == 1, turn)
-    context.destroy(linger=0)
-    assert heard[0] == "client"
-
-
-def test_a_node_whose_key_came_later_is_let_in(cluster: Cluster) -> None:
-    n1 = cluster.serve("n1")
-    key_path(cluster.keys, "n2").unlink()
-    create_keys(cluster.keys, ["n2"])
-    n2 = cluster.serve("n2")
-    wait_until(lambda: n2.node.links == [("n1", True)], n1.turn, n2.turn)
-    outbox = Outbox()
-    outbox.send("n1", ReplicaPutAck([1]))
-    n2.transport.send(outbox, 1)
-    wait_until(lambda: bool(n1.node.frames), n1.turn)
-    assert n1.node.frames == [PeerFrame("n2", 1, [ReplicaPutAck([1])])]
-
-
-def test_strangers_do_not_make_a_node_read_its_keys_over_and_over(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = cluster.serve("n1")
-    reads: list[Path] = []
-
-    def count(keys_dir: Path) -> tuple[dict[bytes, str], list[ConfigError]]:
-        reads.append(keys_dir)
-        return read_public_keys(keys_dir)
-
-    monkeypatch.setattr(authenticator, "REREAD_INTERVAL_S", 3600.0)
-    monkeypatch.setattr(authenticator, "read_public_keys", count)
-    create_keys(tmp_path / "elsewhere", ["stranger"])
-    stranger = load_key(key_path(tmp_path / "elsewhere", "stranger"))
-    for _ in range(5):
-        cluster.client(key=stranger).send([ClientDescribe(1)])
-    wait_until(lambda: served.transport.snapshot()["handshakes_refused"] == 5, served.turn)
-    assert reads == []
-
-
-def test_a_taken_port_is_named_together_with_the_node(cluster: Cluster) -> None:
-    cluster.serve("n1")
-    port = cluster.config.node("n1").peer_port
-    with pytest.raises(PortTakenError, match=f"port {port} of n1 is taken"):
-        open_transport(cluster.config, cluster.keys, "n1")
-
-
-def test_a_missing_peer_key_is_a_config_error(cluster: Cluster) -> None:
-    key_path(cluster.keys, "n2").unlink()
-    with pytest.raises(ConfigError, match=r"n2\.key"):
-        open_transport(cluster.config, cluster.keys, "n1")
-
+from tests.unit.runtime.transport_rig import SMALL, Cluster, ask, linked
 
 # ------------------------------------------------------------------ rubbish
 
