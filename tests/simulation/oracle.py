@@ -15,22 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from node.causality.causal_context import Dot
 from node.causality.siblings import Sibling, StoredObject, decode_context, decode_object
-from node.ports import Hint, Position, Record
 from node.protocol.client_messages import (
     PutDone,
     PutKind,
 )
-from tests.memory_storage_engine import MemoryStorageEngine
 from tests.simulation.history import KeyHistory, Outcome, Read, Version, Write, name_of
 from tests.simulation.violation import Violation
 
-HintPlace = tuple[str, bytes]
-"""(target, key)."""
+if TYPE_CHECKING:
+    from tests.simulation.disk_oracle import DiskOracle
 
 decoded = lru_cache(maxsize=1 << 14)(decode_object)
+"""`decode_object`, which is asked for the same bytes by every copy."""
 
 
 class Oracle:
@@ -82,7 +82,7 @@ class Oracle:
                 raise Violation(
                     1,
                     history.key,
-                    f"{where} has seen {_text(dot)} of {version.write} and holds neither it nor "
+                    f"{where} has seen {text_of(dot)} of {version.write} and holds neither it nor "
                     f"anything that superseded it, but {_texts(alive)}.",
                 )
         if self.truncates:
@@ -92,7 +92,8 @@ class Oracle:
                 raise Violation(
                     4,
                     history.key,
-                    f"{where} still holds {_text(other)} beside {_text(dot)}, which superseded it.",
+                    f"{where} still holds {text_of(other)} beside {text_of(dot)}, "
+                    "which superseded it.",
                 )
         revived = alive & (history.ended_by(history.reaped) - history.reaped)
         if revived:
@@ -114,12 +115,14 @@ class Oracle:
         request, dot = sibling.request, sibling.dot
         write = history.writes.get(request)
         if write is None:
-            raise Violation(21, history.key, f"{_text(dot)} is of {name_of(request)}: unheard of.")
+            raise Violation(
+                21, history.key, f"{text_of(dot)} is of {name_of(request)}: unheard of."
+            )
         known = history.versions.get(dot)
         if sibling.value != write.value or (known is not None and known.write is not write):
             other = "" if known is None else f" and {known.write}"
             raise Violation(
-                2, history.key, f"{_text(dot)} names {sibling.value!r} of {write}{other}."
+                2, history.key, f"{text_of(dot)} names {sibling.value!r} of {write}{other}."
             )
         return known
 
@@ -151,7 +154,7 @@ class Oracle:
                 raise Violation(
                     4,
                     write.key,
-                    f"the answer to {write} claims to have seen {_text(dot)} of {version.write}, "
+                    f"the answer to {write} claims to have seen {text_of(dot)} of {version.write}, "
                     "which its client has not.",
                 )
 
@@ -173,7 +176,7 @@ class Oracle:
             version = self.sibling_version(history, sibling, stored)
             if version is None or not version.durable:
                 raise Violation(
-                    19, read.key, f"{_text(sibling.dot)} was read and is on no disk at all."
+                    19, read.key, f"{text_of(sibling.dot)} was read and is on no disk at all."
                 )
             if version.write.outcome is Outcome.REFUSED:
                 raise Violation(21, read.key, f"{version.write} was read.")
@@ -219,7 +222,7 @@ class Oracle:
                     raise Violation(
                         11,
                         read.key,
-                        f"{_text(dot)} was seen by the blocking read that ended at "
+                        f"{text_of(dot)} was seen by the blocking read that ended at "
                         f"{earlier.ended_s:.3f} and not by the one at {read.started_s:.3f}.",
                     )
 
@@ -270,196 +273,10 @@ class Oracle:
         )
 
 
-class DiskOracle:
-    """The witness of one node's disk."""
-
-    def __init__(self, oracle: Oracle, name: str, storage: MemoryStorageEngine) -> None:
-        self._oracle = oracle
-        self._name = name
-        self._storage = storage
-        self._minted: list[tuple[KeyHistory, Version]] = []
-        self._reaped: list[tuple[KeyHistory, set[Dot]]] = []
-        self._judged: set[bytes] = set()
-        self._present_since_s: dict[bytes, float] = {}
-        self.hints_dropped: Callable[[], int] = lambda: 0
-        """How many hints the running node says it has given up."""
-        self._dropped_before = 0
-        oracle.disks[name] = self
-        storage.witness = self
-
-    def had_all_along(self, key: bytes, since_s: float) -> bool:
-        """Whether the disk held some record of the key, readable or not, from then until now."""
-        present_s = self._present_since_s.get(key)
-        return present_s is not None and present_s < since_s
-
-    def on_start(self) -> None:
-        """A process begins on this disk."""
-        self._dropped_before = 0
-
-    def on_replaced(self) -> None:
-        """The disk was wiped or put back to an older state."""
-        self._present_since_s = {
-            place.key: self._oracle.time_s() for place in self._storage.committed_places()
-        }
-
-    # ------------------------------------------------------------ turns
-
-    def on_put(self, place: Position, old: Record | None, new: Record | None) -> None:
-        """Judge a change of a copy, and learn of the versions minted by it."""
-        history = self._oracle.history(place.key)
-        if new is None:
-            self._on_drop(history, old)
-            return
-        if old is not None and old.content == new.content:
-            return
-        stored = decoded(new.content)
-        if new.content not in self._judged:
-            stored.check_invariants()
-            for sibling in stored.siblings:
-                if self._oracle.sibling_version(history, sibling, stored) is None:
-                    self._learn(history, sibling, stored)
-            self._oracle.judge_object(history, stored, f"the copy at {self._name}")
-            self._judged.add(new.content)
-        if old is None or self._oracle.truncates:
-            return
-        if not stored.context.includes(decoded(old.content).context):
-            raise Violation(1, place.key, f"the copy at {self._name} forgot what it had seen.")
-
-    def _learn(self, history: KeyHistory, sibling: Sibling, stored: StoredObject) -> None:
-        oracle = self._oracle
-        oracle.versions += 1
-        write = history.writes[sibling.request]
-        beside = {one.dot for one in stored.siblings}
-        first = Dot(sibling.actor, sibling.replaces) if sibling.replaces else None
-        overtaken = frozenset(
-            [Dot(*dot) for dot in stored.overtaken]
-            + [Dot(one.actor, one.replaces) for one in stored.siblings if one.replaces]
-        )
-        direct = history.superseded_by(write, stored.context, beside)
-        ended = history.ended_by(direct, direct - overtaken)
-        seen_ended = set(direct).union(*(history.versions[dot].seen_ended for dot in direct))
-        version = Version(
-            dot=sibling.dot,
-            write=write,
-            order=oracle.versions,
-            minted_s=oracle.time_s(),
-            ended=frozenset(ended | {sibling.dot}),
-            seen_ended=frozenset(seen_ended | {sibling.dot}),
-            replaces=first,
-            overtaken=overtaken,
-        )
-        history.versions[sibling.dot] = version
-        if first is not None:
-            history.second_names[first] = sibling.dot
-        self._minted.append((history, version))
-
-    def _on_drop(self, history: KeyHistory, old: Record | None) -> None:
-        if self._name not in self._oracle.owners_of(history.key) or old is None:
-            return
-        stored = decoded(old.content)
-        if not stored.deleted:
-            raise Violation(1, history.key, f"{self._name} owns the key and dropped a live copy.")
-        self._reaped.append((history, {sibling.dot for sibling in stored.siblings}))
-
-    def on_crash(self) -> None:
-        """What the turn minted has never been."""
-        for history, version in self._minted:
-            if history.versions.get(version.dot) is version:
-                del history.versions[version.dot]
-                if version.replaces is not None:
-                    del history.second_names[version.replaces]
-        self._minted.clear()
-        self._reaped.clear()
-        self._judged.clear()
-
-    def on_commit(
-        self, records: dict[Position, Record | None], hints: dict[HintPlace, Hint | None]
-    ) -> None:
-        """The turn becomes durable."""
-        now_s = self._oracle.time_s()
-        for history, version in self._minted:
-            version.durable = True
-            self._judge_repetition(history, version, now_s)
-            version.write.dots.add(version.dot)
-        for history, dots in self._reaped:
-            history.reaped |= dots
-        for place, record in records.items():
-            if record is None:
-                self._present_since_s.pop(place.key, None)
-            else:
-                self._present_since_s.setdefault(place.key, now_s)
-                self._note_holder(place.key, decoded(record.content), now_s)
-        self._minted.clear()
-        self._reaped.clear()
-        self._judge_hints(hints)
-
-    def _note_holder(self, key: bytes, stored: StoredObject, now_s: float) -> None:
-        oracle = self._oracle
-        owners, history = oracle.owners_of(key), oracle.history(key)
-        for dot in history.ended_by({one.dot for one in stored.siblings}):
-            version = history.versions[dot]
-            if self._name in version.holders:
-                continue
-            version.holders.add(self._name)
-            primaries = version.holders.intersection(owners)
-            if version.settled_s is None and len(primaries) > oracle.n - oracle.r:
-                version.settled_s = now_s
-
-    def _judge_repetition(self, history: KeyHistory, version: Version, now_s: float) -> None:
-        """A request that every quorum knows to be applied must not be applied again."""
-        oracle, write = self._oracle, version.write
-        if not write.strict or history.damaged:
-            return
-        for dot in write.dots - {version.dot, version.replaces}:
-            settled_s = history.versions[dot].settled_s
-            if settled_s is not None and now_s - settled_s > oracle.turnaround_s:
-                raise Violation(
-                    20,
-                    history.key,
-                    f"{write} was at a quorum as {_text(dot)} since {settled_s:.3f} and was "
-                    f"applied again as {_text(version.dot)}.",
-                )
-
-    # ------------------------------------------------------------ hints
-
-    def _judge_hints(self, hints: dict[HintPlace, Hint | None]) -> None:
-        dropped = self.hints_dropped()
-        allowance, self._dropped_before = dropped - self._dropped_before, dropped
-        before = self._storage.hints.committed()
-        for place, hint in hints.items():
-            old = before.get(place)
-            if old is None:
-                continue
-            if hint is not None:
-                kept = decoded(hint.content).context.includes(decoded(old.content).context)
-                if not kept and not self._is_home(old):
-                    raise Violation(15, place[1], f"the hint at {self._name} shrank.")
-            elif not self._is_home(old):
-                allowance -= 1
-                if old.counted or allowance < 0:
-                    raise Violation(
-                        15,
-                        place[1],
-                        f"{self._name} gave up its hint for {place[0]}, which does not have it.",
-                    )
-
-    def _is_home(self, hint: Hint) -> bool:
-        """Whether the target's disk holds all that the hint does, or did before it was damaged."""
-        oracle = self._oracle
-        if hint.target in oracle.destroyed:
-            return True
-        history = oracle.history(hint.key)
-        stored = decoded(hint.content)
-        held = oracle.disks[hint.target]._storage.committed(hint.partition, hint.key)
-        if held is not None and decoded(held.content).context.includes(stored.context):
-            return True
-        ended = history.ended_by(history.reaped)
-        return held is None and all(one.dot in ended for one in stored.siblings)
-
-
-def _text(dot: Dot) -> str:
+def text_of(dot: Dot) -> str:
+    """A dot as people read it."""
     return f"{dot.actor}:{dot.counter}"
 
 
 def _texts(dots: Iterable[Dot]) -> str:
-    return ", ".join(sorted(_text(dot) for dot in dots))
+    return ", ".join(sorted(text_of(dot) for dot in dots))

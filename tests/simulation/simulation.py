@@ -31,12 +31,13 @@ from node.protocol.messages import (
 )
 from tests.memory_storage_engine import DiskImage
 from tests.simulation.clients import LATENCY_S, Client
+from tests.simulation.disk_oracle import DiskOracle
 from tests.simulation.epilogue import ASK_TIMEOUT_S, Epilogue
 from tests.simulation.history import Outcome, Read, Write
 from tests.simulation.ladder import Ladder, describe_content, describe_reply, describe_request
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.options import Options, draw_options
-from tests.simulation.oracle import DiskOracle, Oracle
+from tests.simulation.oracle import Oracle
 from tests.simulation.trace_oracle import TraceOracle
 from tests.simulation.violation import Violation
 from tests.virtual_hosts import Host, Queue, VirtualHosts
