@@ -36,15 +36,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class Outbox:
     """Messages by destination, in the order they were added, and events."""
 
-    __slots__ = ("_acks", "_sames", "events", "to_clients", "to_peers", "trace")
+    __slots__ = ("_ids", "events", "to_clients", "to_peers", "trace")
 
     def __init__(self, trace: TraceClock | None = None) -> None:
         self.trace = trace or TraceClock()
         """Counts the events; every peer frame carries it."""
-        self._acks: dict[str, list[int]] = {}
-        """Peer → the ids of the last `ReplicaPutAck` to it, which still takes more."""
-        self._sames: dict[str, list[int]] = {}
-        """Peer → the ids of the last `ReplicaSame` to it."""
+        self._ids: dict[tuple[type, str], list[int]] = {}
+        """(kind, peer) → the ids in the last message of that kind to it, which may take more."""
         self.to_peers: dict[str, list[PeerMessage]] = {}
         self.to_clients: dict[bytes, list[ClientReply]] = {}
         self.events: list[Event] = []
@@ -59,25 +57,19 @@ class Outbox:
 
     def send_put_acks(self, peer: str, message_ids: list[int]) -> None:
         """Acknowledge `ReplicaPut`s, together with the others of this turn."""
-        self._send_ids(ReplicaPutAck, self._acks, peer, message_ids)
+        self._send_ids(ReplicaPutAck, peer, message_ids)
 
     def send_sames(self, peer: str, message_ids: list[int]) -> None:
         """Answer `ReplicaGet`s with "the same", together with the others of this turn."""
-        self._send_ids(ReplicaSame, self._sames, peer, message_ids)
+        self._send_ids(ReplicaSame, peer, message_ids)
 
-    def _send_ids(
-        self,
-        kind: type[ReplicaPutAck | ReplicaSame],
-        last_of: dict[str, list[int]],
-        peer: str,
-        ids: list[int],
-    ) -> None:
-        last = last_of.get(peer)
+    def _send_ids(self, kind: type[ReplicaPutAck | ReplicaSame], peer: str, ids: list[int]) -> None:
+        last = self._ids.get((kind, peer))
         if last is not None and len(last) + len(ids) <= IDS_PER_MESSAGE_MAX:
             last += ids
             return
         for start in range(0, len(ids), IDS_PER_MESSAGE_MAX):
-            last_of[peer] = part = ids[start : start + IDS_PER_MESSAGE_MAX]
+            self._ids[kind, peer] = part = ids[start : start + IDS_PER_MESSAGE_MAX]
             self.send(peer, kind(part))
 
     def reply(self, client: bytes, message: ClientReply) -> None:
@@ -94,8 +86,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget everything: it was flushed, or must never be sent."""
-        self._acks = {}
-        self._sames = {}
+        self._ids = {}
         self.to_peers = {}
         self.to_clients = {}
         self.events = []

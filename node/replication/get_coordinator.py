@@ -107,8 +107,7 @@ class GetCoordinator(RequestCoordinator):
         message = ReplicaGet(self.id, request.key, known, self.deadline_ms)
         for node in slots.others:
             state.outbox.send(node, message)
-        if quorum.failed or needed <= 1:  # else the other answers decide
-            self._consider(now)
+        self._consider(now)
 
     def on_replica_same(self, sender: str, now: Instant) -> None:
         if self._quorum.add_ack(sender):

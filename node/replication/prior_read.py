@@ -17,7 +17,7 @@ from node.node_state import NodeState
 from node.ports import Record
 from node.protocol.client_messages import ClientPut
 from node.protocol.messages import ReplicaGet, ReplicaGetReply
-from node.replication.quorum import Outcome, Quorum
+from node.replication.quorum import Quorum
 from node.replication.read_round import ReadRound
 from node.replication.replica import Copy
 from node.replication.slots import Slots
@@ -72,13 +72,8 @@ class PriorRead:
 
     @property
     def quorum(self) -> Quorum:
-        """Who has said what the copy there is evidence of."""
+        """R of the replicas, counting those whose answers are evidence."""
         return self._round.quorum
-
-    @property
-    def outcome(self) -> Outcome:
-        """Whether R replicas have given evidence, still may, or will not."""
-        return self._round.quorum.outcome
 
     def ask(self, message_id: int, deadline_ms: int) -> None:
         """Look at the own copy, and send for the others."""

@@ -163,7 +163,7 @@ class PutCoordinator(RequestCoordinator):
             self._consider_read(self._prior, now)
 
     def _consider_read(self, prior: PriorRead, now: Instant) -> None:
-        outcome = prior.outcome
+        outcome = prior.quorum.outcome
         if outcome is _MISSED:
             self._read_in_vain(prior, now)
         elif outcome is _REACHED:

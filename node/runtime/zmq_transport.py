@@ -105,8 +105,6 @@ class ZmqTransport:
         self._ready: dict[object, int] = {}
         """What else was readable then: monitors, handshakes, watched descriptors."""
         self._links: dict[str, PeerLink] = {}
-        self._broken: list[PeerLink] = []
-        """Links that are to be replaced."""
         self._trace = b""
         """The trace clock as of this turn, for its frames."""
         try:
@@ -188,17 +186,16 @@ class ZmqTransport:
 
         Broken links are replaced here, a second after the last time.
         """
+        links = self._links.values()
         changes: list[tuple[str, bool]] = []
         if self._ready:
-            links = self._links.values()
             changes = [
                 (link.peer, connected)
                 for link in links
                 if link.monitor in self._ready
                 for connected in link.receive_changes()
             ]
-            self._broken = [link for link in links if link.broken]
-        if self._broken:
+        if any(link.broken for link in links):
             self._replace_broken_links()
         return changes
 
@@ -207,8 +204,7 @@ class ZmqTransport:
         if now_s < self._replaced_at_s + REPLACE_INTERVAL_S:
             return
         self._replaced_at_s = now_s
-        broken, self._broken = self._broken, []
-        for link in broken:
+        for link in [link for link in self._links.values() if link.broken]:
             self.handshakes_failed += 1
             self._poller.unregister(link.monitor)
             link.close()

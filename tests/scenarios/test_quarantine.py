@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from node.causality.siblings import decode_object
 from node.config import RepairConfig
 from node.errors import FailureKind
 from node.protocol.client_messages import (
     Failed,
-    GetDone,
     PutDone,
 )
+from tests.scenarios.answers import values
 from tests.virtual_cluster import VirtualCluster
-
-
-def values(reply):
-    assert isinstance(reply, GetDone), reply
-    return sorted(s.value.decode() for s in decode_object(reply.content).siblings if s.value)
 
 
 def place_of(cluster, key):
