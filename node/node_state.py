@@ -7,6 +7,8 @@ and lives as long as the process.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from node.causality.trace_clock import TraceClock
@@ -17,15 +19,6 @@ from node.membership.member import MemberStatus
 from node.membership.peer_liveness import PeerLiveness
 from node.outbox import Outbox
 from node.ports import StorageEngine
-from node.protocol.client_messages import (
-    ClientReply,
-    Failed,
-    GetDone,
-    PutDone,
-)
-from node.protocol.messages import (
-    ForwardReply,
-)
 from node.replication.hinted_handoff import HintedHandoff
 from node.replication.merkle_tree import MerkleTree
 from node.replication.replica import Replica
@@ -35,7 +28,6 @@ from node.ring.server import Server
 
 if TYPE_CHECKING:
     from node.replication.operation_trace import OperationTrace
-    from node.replication.request import Origin
 
 
 class NodeState:
@@ -53,6 +45,9 @@ class NodeState:
         self.identity = identity
         self.storage = storage
         self.rng = rng
+        self.next_id: Callable[[], int] = count((identity.generation << 40) + 1).__next__
+        """A correlation id never used before by this node, in whatever life: late answers to a
+        request of an earlier one must not match any of this."""
         self.outbox = Outbox(TraceClock(identity.name, generation=identity.generation))
         self.set_quorum(config.quorum)
         self.limits = config.limits
@@ -92,18 +87,11 @@ class NodeState:
         """Who is to be told of every answer; None while nobody watches."""
         self.earlier_uuid = ""
         """The disk that peers remember under this name, if it was another than the present one."""
-        # Ids of an earlier life must not match requests of this one: late answers may still come.
-        self._last_id = identity.generation << 40
 
     def set_quorum(self, quorum: QuorumConfig) -> None:
         """Use these defaults from now on; requests in flight keep what they started with."""
         self.quorum = quorum
         self._default_mode = QuorumMode.parse(quorum.mode)
-
-    def next_id(self) -> int:
-        """A correlation id never used before by this node."""
-        self._last_id += 1
-        return self._last_id
 
     def can_reach(self, node: str) -> bool:
         """Whether a node (this one included) is believed reachable now."""
@@ -116,8 +104,6 @@ class NodeState:
     def reachable_of(self, nodes: tuple[str, ...]) -> tuple[str, ...]:
         """Those of `nodes` that are believed reachable, in the same order."""
         reachable = self.liveness.reachable
-        if len(reachable) == len(self.liveness.peers):
-            return nodes
         own = self.name
         for node in nodes:
             if node != own and node not in reachable:
@@ -127,11 +113,3 @@ class NodeState:
     def mode_of(self, requested: int) -> QuorumMode:
         """The quorum mode of a request: its own, else the cluster's."""
         return QuorumMode(requested) if requested else self._default_mode
-
-    def answer(self, origin: Origin, reply: ClientReply) -> None:
-        """Send a reply to where the request came from."""
-        if origin.forwarded_by:
-            assert isinstance(reply, PutDone | GetDone | Failed)
-            self.outbox.send(origin.forwarded_by, ForwardReply(origin.forward_id, reply))
-        else:
-            self.outbox.reply(origin.client, reply)

@@ -6,6 +6,7 @@ in one frame, and only once everything the turn stored is durable ("persist, the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -54,6 +55,16 @@ class Outbox:
             self.to_peers[peer] = [message]
         else:
             queue.append(message)
+
+    def send_to_all(self, peers: Iterable[str], message: PeerMessage) -> None:
+        """Queue one message for several nodes."""
+        queues = self.to_peers
+        for peer in peers:
+            queue = queues.get(peer)
+            if queue is None:
+                queues[peer] = [message]
+            else:
+                queue.append(message)
 
     def send_put_acks(self, peer: str, message_ids: list[int]) -> None:
         """Acknowledge `ReplicaPut`s, together with the others of this turn."""

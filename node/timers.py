@@ -13,11 +13,12 @@ RESOLUTION_MS = 32
 class DeadlineWheel:
     """Ids by the bucket in which they fall due. Times are wall-clock milliseconds."""
 
-    __slots__ = ("_buckets", "_next_ms")
+    __slots__ = ("_buckets", "next_ms")
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[int]] = {}
-        self._next_ms: int | None = None
+        self.next_ms: int | None = None
+        """When `due` will next have something to say; None while nothing waits."""
 
     def add(self, identifier: int, deadline_ms: int) -> None:
         """Report `identifier` at the first `due` call at or after its deadline (rounded up)."""
@@ -26,21 +27,16 @@ class DeadlineWheel:
         if waiting is None:
             self._buckets[bucket] = [identifier]
             due_ms = bucket * RESOLUTION_MS
-            if self._next_ms is None or due_ms < self._next_ms:
-                self._next_ms = due_ms
+            if self.next_ms is None or due_ms < self.next_ms:
+                self.next_ms = due_ms
         else:
             waiting.append(identifier)
 
-    @property
-    def next_ms(self) -> int | None:
-        """When `due` will next have something to say; None while nothing waits."""
-        return self._next_ms
-
     def due(self, now_ms: int) -> list[int]:
         """Ids whose bucket has come, oldest bucket first; they are forgotten here."""
-        if self._next_ms is None or now_ms < self._next_ms:
+        if self.next_ms is None or now_ms < self.next_ms:
             return []
         ready = sorted(bucket for bucket in self._buckets if bucket * RESOLUTION_MS <= now_ms)
         identifiers = [one for bucket in ready for one in self._buckets.pop(bucket)]
-        self._next_ms = min(self._buckets) * RESOLUTION_MS if self._buckets else None
+        self.next_ms = min(self._buckets) * RESOLUTION_MS if self._buckets else None
         return identifiers

@@ -78,10 +78,12 @@ class Coordination:
 
     def on_tick(self, now: Instant) -> None:
         """Tell requests whose deadline has come."""
-        for request_id in self._deadlines.due(now.wall_ms):
-            request = self._requests.get(request_id)
-            if request is not None:
-                self._step(request, now, request.on_deadline)
+        due_ms = self._deadlines.next_ms
+        if due_ms is not None and now.wall_ms >= due_ms:
+            for request_id in self._deadlines.due(now.wall_ms):
+                request = self._requests.get(request_id)
+                if request is not None:
+                    self._step(request, now, request.on_deadline)
         self._forwarding.on_tick(now)
 
     def next_ms(self) -> int | None:
@@ -168,13 +170,12 @@ class Coordination:
         return False
 
     def _overloaded(self, request_id: int) -> Failed | None:
-        in_flight = self.in_flight
-        if in_flight < self._in_flight_max:
+        if self._unanswered + len(self._forwarding.pending) < self._in_flight_max:
             return None
         return Failed(
             request_id,
             FailureKind.OVERLOADED,
-            f"{self._state.name} already has {in_flight} requests in flight.",
+            f"{self._state.name} already has {self.in_flight} requests in flight.",
             "slow down, or try another node.",
         )
 

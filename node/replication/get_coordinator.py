@@ -105,8 +105,7 @@ class GetCoordinator(RequestCoordinator):
                 self._found_disagreement().add_absent(own)
                 quorum.add_failure(own)
         message = ReplicaGet(self.id, request.key, known, self.deadline_ms)
-        for node in slots.others:
-            state.outbox.send(node, message)
+        state.outbox.send_to_all(slots.others, message)
         self._consider(now)
 
     def on_replica_same(self, sender: str, now: Instant) -> None:
@@ -151,15 +150,14 @@ class GetCoordinator(RequestCoordinator):
     def _consider(self, now: Instant) -> None:
         quorum = self._quorum
         if not self.answered and self._repairing is None:
-            if len(quorum.acked) < quorum.needed and not quorum.failed:
-                return  # the usual case: the first answer of several
-            outcome = quorum.outcome
-            if outcome is _REACHED:
+            if len(quorum.filled) >= quorum.needed:
                 if self._request.repair == _BLOCKING and self._differs:
                     self._repair_first(now)
                 else:
                     self.answer(self._success())
-            elif outcome is _MISSED:
+            elif not quorum.failed:
+                return  # the usual case: the first answer of several
+            elif quorum.outcome is _MISSED:
                 self._fail()  # and go on collecting: whoever differs is mended all the same
         if self.answered and quorum.complete:
             self._finish(now)
@@ -175,12 +173,13 @@ class GetCoordinator(RequestCoordinator):
         return self._disagreement is not None and self._disagreement.differs
 
     def _success(self) -> GetDone:
+        slots = self._slots
         return GetDone(
             self.origin.request_id,
             self._content,
             self.state.name,
             tuple(self._quorum.acked),
-            self._slots.degraded,
+            slots.degraded,
             self._explain() if self._request.explain else None,
         )
 

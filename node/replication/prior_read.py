@@ -95,8 +95,7 @@ class PriorRead:
         # A retry needs the request ids too, which a conditional read of equal copies would omit.
         known = b"" if local is None or request.attempt else local.digest
         message = ReplicaGet(message_id, request.key, known, deadline_ms)
-        for node in self._slots.others:
-            state.outbox.send(node, message)
+        state.outbox.send_to_all(self._slots.others, message)
 
     def add_same(self, sender: str) -> bool:
         """A replica holds what this node does; False if it was not waited for."""

@@ -258,8 +258,7 @@ class PutCoordinator(RequestCoordinator):
         if slots.degraded:
             self._replicate_degraded(message, minted, now)
         else:
-            for node in slots.others:
-                state.outbox.send(node, message)
+            state.outbox.send_to_all(slots.others, message)
         self._consider_acks(now)
 
     def _replicate_degraded(self, message: ReplicaPut, minted: Minted, now: Instant) -> None:
@@ -325,15 +324,14 @@ class PutCoordinator(RequestCoordinator):
     def _consider_acks(self, now: Instant) -> None:
         quorum = self._quorum
         if not self.answered:
-            if len(quorum.acked) < quorum.needed and not quorum.failed:
-                return  # the usual case: the first of several
-            outcome = quorum.outcome
-            if outcome is _REACHED:
+            if len(quorum.filled) >= quorum.needed:
                 if self._reports is None:
                     self.answer(self._success())
                 else:
                     self._consider_reports(self._reports, now)
-            elif outcome is _MISSED:
+            elif not quorum.failed:
+                return  # the usual case: the first of several
+            elif quorum.outcome is _MISSED:
                 self._fail_replicating()
         self.done = self._quorum.complete
 
@@ -389,11 +387,11 @@ class PutCoordinator(RequestCoordinator):
 
     def _replicate_again(self, minted: Minted, now: Instant) -> None:
         """The second and last round, under an id of its own: late answers to the first are moot."""
-        absent = self._quorum.absent
+        lost = self._quorum.lost
         self._reporting, self._reports = False, None
         self.id = self.state.next_id()
         self._replicate(minted, now)
-        for node in absent:
+        for node in lost:
             self._lose(node, now)
 
     # ------------------------------------------------------------ answering

@@ -28,59 +28,57 @@ _PENDING, _REACHED, _MISSED = Outcome
 class Quorum:
     """`needed` distinct slots out of those in `slots` (node → the primary whose slot it fills)."""
 
-    __slots__ = ("_slots", "_waiting", "acked", "failed", "needed")
+    __slots__ = ("_slots", "acked", "failed", "filled", "lost", "needed")
 
     def __init__(self, needed: int, slots: Mapping[str, str]) -> None:
         self.needed = needed
         self._slots = slots
-        self._waiting = set(slots)
         self.acked: list[str] = []
         """Nodes that answered in favour, in order of arrival."""
+        self.filled: set[str] = set()
+        """The slots they fill: so many is what counts."""
+        self.lost: list[str] = []
+        """Nodes that refused, cannot be reached, or have nothing to say."""
         self.failed = needed > len(slots)
         """Whether someone is missing for good. If not, it is merely pending or reached."""
 
     def add_ack(self, node: str) -> bool:
         """The node did what was asked. A second answer, or one from a stranger, counts nothing:
         False."""
-        waiting = self._waiting
-        if node not in waiting:
+        slots, acked = self._slots, self.acked
+        if node in acked or node in self.lost or node not in slots:
             return False
-        waiting.remove(node)
-        self.acked.append(node)
+        acked.append(node)
+        self.filled.add(slots[node])
         return True
 
     def add_failure(self, node: str) -> None:
         """The node refused, cannot be reached, or has nothing to say."""
-        self._waiting.discard(node)
+        if self.is_waiting_for(node):
+            self.lost.append(node)
         self.failed = True
 
     def is_waiting_for(self, node: str) -> bool:
         """Whether the node's answer is still outstanding."""
-        return node in self._waiting
-
-    @property
-    def absent(self) -> list[str]:
-        """The nodes that failed."""
-        return [
-            node for node in self._slots if node not in self._waiting and node not in self.acked
-        ]
+        return node in self._slots and node not in self.acked and node not in self.lost
 
     @property
     def complete(self) -> bool:
         """Whether every node has answered or failed."""
-        return not self._waiting
+        return len(self.acked) + len(self.lost) == len(self._slots)
 
     @property
     def outcome(self) -> Outcome:
         """Reached, still possible, or missed for good."""
-        slots = self._slots
-        filled = {slots[node] for node in self.acked}
+        filled = self.filled
         if len(filled) >= self.needed:
             return _REACHED
-        filled.update([slots[node] for node in self._waiting])
-        return _PENDING if len(filled) >= self.needed else _MISSED
+        slots = self._slots
+        possible = filled.union([slots[node] for node in slots if self.is_waiting_for(node)])
+        return _PENDING if len(possible) >= self.needed else _MISSED
 
     def check_invariants(self) -> None:
         """Assert that no slot or node is counted twice."""
         assert len(set(self.acked)) == len(self.acked)
-        assert not self._waiting & set(self.acked)
+        assert self.filled == {self._slots[node] for node in self.acked}
+        assert set(self.acked).isdisjoint(self.lost)

@@ -19,8 +19,11 @@ from node.ports import Instant
 from node.protocol.client_messages import (
     ClientReply,
     Failed,
+    GetDone,
+    PutDone,
 )
 from node.protocol.messages import (
+    ForwardReply,
     ReplicaGetReply,
     ReplicaPutReport,
     ReplicaRefused,
@@ -105,10 +108,14 @@ class RequestCoordinator(ABC):
         """Answer the client, once."""
         assert not self.answered, "a request is answered once"
         self.answered = True
-        self.state.answer(self.origin, reply)
-        trace = self.state.trace
-        if trace is not None:
-            trace.on_answer(self, reply)
+        state, origin = self.state, self.origin
+        if origin.forwarded_by:
+            assert isinstance(reply, PutDone | GetDone | Failed)
+            state.outbox.send(origin.forwarded_by, ForwardReply(origin.forward_id, reply))
+        else:
+            state.outbox.reply(origin.client, reply)
+        if state.trace is not None:
+            state.trace.on_answer(self, reply)
 
     def fail(self, kind: FailureKind, message: str, hint: str = "") -> None:
         """Answer with a failure and be done."""

@@ -28,40 +28,39 @@ class Slots(NamedTuple):
     others: tuple[str, ...]
     """The nodes to ask besides the one that coordinates."""
 
+    degraded: bool
+    """Whether some primary does not take part."""
+
     def stands_for(self, node: str) -> str:
         """The primary a fallback stands in for, "" for a primary."""
         return self.stand_ins.get(node, "")
-
-    @property
-    def degraded(self) -> bool:
-        """Whether some primary does not take part."""
-        return bool(self.missing or self.stand_ins)
 
 
 def choose_slots(state: NodeState, partition: int, requested_mode: int) -> Slots:
     """Fill the slots of a partition by what is believed reachable at this moment."""
     primaries = state.map.owners[partition]
     own = state.name
+    liveness = state.liveness
+    if len(liveness.reachable) == len(liveness.peers):
+        return _own_slots(primaries, own)
     reachable = state.reachable_of(primaries)
     if reachable is primaries:
         return _own_slots(primaries, own)
     if state.mode_of(requested_mode) is QuorumMode.STRICT:
         missing = tuple(node for node in primaries if node not in reachable)
         others = tuple(node for node in reachable if node != own)
-        return Slots({node: node for node in reachable}, missing, {}, others)
+        return Slots({node: node for node in reachable}, missing, {}, others, bool(missing))
     unreachable = [node for node in state.map.members if not state.can_reach(node)]
     slots = walk(state.map.preference_list(partition), unreachable)
     filled = {slot.node: slot.primary for slot in slots if slot.node is not None}
-    return Slots(
-        filled,
-        tuple(slot.primary for slot in slots if slot.node is None),
-        {slot.node: slot.primary for slot in slots if slot.node is not None and slot.hinted},
-        tuple(node for node in filled if node != own),
-    )
+    missing = tuple(slot.primary for slot in slots if slot.node is None)
+    stand_ins = {slot.node: slot.primary for slot in slots if slot.node is not None and slot.hinted}
+    others = tuple(node for node in filled if node != own)
+    return Slots(filled, missing, stand_ins, others, bool(missing or stand_ins))
 
 
 @lru_cache(maxsize=1 << 16)
 def _own_slots(primaries: tuple[str, ...], own: str) -> Slots:
     """Everybody in their own place: the usual case, made once per distinct preference list."""
     others = tuple(node for node in primaries if node != own)
-    return Slots({node: node for node in primaries}, (), {}, others)
+    return Slots({node: node for node in primaries}, (), {}, others, degraded=False)

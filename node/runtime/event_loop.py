@@ -37,8 +37,8 @@ from node.runtime.stop_signal import StopSignal
 WAIT_MAX_S = 60.0
 """A poll never waits longer, whatever the core says."""
 ASK_AGAIN_S = 0.005
-"""Of turns that follow each other closely not every one asks the core what it has due: finding out
-takes as long as handling a message. So something that a turn will have due may be so much late."""
+"""Of turns that follow each other closely not every one asks what is due, for finding out takes as
+long as handling a message. So something that a turn will have due may be so much late."""
 DRAIN_QUIET_MS = 20
 """A stopping node is done when nothing came in for so long..."""
 DRAIN_MAX_S = 0.5
@@ -103,7 +103,7 @@ class EventLoop:
         clock: Clock,
         timed: Sequence[Timed] = (),
     ) -> None:
-        """`timed` parts come first in every turn."""
+        """`timed` parts come first in a turn, when something may be due."""
         self.turns = 0
         """Turns completed."""
         self._core = core
@@ -115,12 +115,15 @@ class EventLoop:
         self._garbage = GarbageSchedule()
         self._housekeeping_waits = False
         self._due_s = 0.0
-        """When the core has something to do by itself, on the monotonic clock, as it last said."""
+        """When the core or a timed part has something to do, on the monotonic clock, as they said
+        when last asked."""
         self._asked_s = -math.inf
-        """When it was last asked for that."""
+        """When they were last asked."""
+        self._wake_s = -math.inf
+        """Until when the last poll was to wait at most; `timed` parts have nothing due before."""
         self._found_work = False
         """Whether the last turn had more to do than time had brought."""
-        self._started = clock.now()
+        self._started = self._turn_began = clock.now()
 
     def run(self, stop: StopSignal) -> None:
         """Serve until `stop` is requested, then end cleanly.
@@ -152,7 +155,7 @@ class EventLoop:
     def turn(self, timeout_ms: int) -> bool:
         """Wait at most `timeout_ms`, then do one turn. False if only time had passed."""
         self._found_work = self._transport.poll(timeout_ms)
-        now = self._clock.now()
+        now = self._turn_began = self._clock.now()
         try:
             self._handle_all(now)
             self._complete(now)
@@ -169,6 +172,7 @@ class EventLoop:
         answered or will not be.
         """
         self._transport.stop_accepting()
+        self._wake_s = -math.inf
         give_up_s = self._clock.now().monotonic_s + DRAIN_MAX_S
         while self.turn(DRAIN_QUIET_MS) and self._clock.now().monotonic_s < give_up_s:
             continue
@@ -177,21 +181,31 @@ class EventLoop:
         logger.info("stopped after %d turns", self.turns)
 
     def wait_ms(self) -> int:
-        """How long the next poll may wait: until a timer, or not at all for housekeeping."""
+        """How long the next poll may wait: until a timer, or not at all for housekeeping.
+
+        Between turns that follow each other closely it is reckoned from the beginning of the last.
+        """
+        now = self._turn_began
         if self._housekeeping_waits:
+            self._wake_s = now.monotonic_s
             return 0
-        now = self._clock.now()
-        if self._found_work and now.monotonic_s - self._asked_s < ASK_AGAIN_S:
-            wait_s = min(self._due_s, self._asked_s + ASK_AGAIN_S) - now.monotonic_s
+        if self._found_work and now.monotonic_s < self._asked_s + ASK_AGAIN_S:
+            self._wake_s = min(self._due_s, self._asked_s + ASK_AGAIN_S)
         else:
-            wait_s = self._core.next_wakeup_s(now)
-            self._due_s, self._asked_s = now.monotonic_s + wait_s, now.monotonic_s
+            now = self._clock.now()
+            self._asked_s = now.monotonic_s
+            self._wake_s = self._due_s = self._next_due_s(now)
+        # Rounded up: a poll that returns just before the timer would be followed by many more.
+        wait_s = self._wake_s - now.monotonic_s
+        return math.ceil(min(max(wait_s, 0.0), WAIT_MAX_S) * 1000)
+
+    def _next_due_s(self, now: Instant) -> float:
+        wait_s = self._core.next_wakeup_s(now)
         for part in self._timed:
             due_s = part.next_wakeup_s(now)
             if due_s is not None:
                 wait_s = min(wait_s, due_s)
-        # Rounded up: a poll that returns just before the timer would be followed by many more.
-        return math.ceil(min(max(wait_s, 0.0), WAIT_MAX_S) * 1000)
+        return now.monotonic_s + wait_s
 
     def stats(self) -> dict[str, object]:
         """What only the process knows about itself, for the node's status."""
@@ -207,8 +221,9 @@ class EventLoop:
     def _handle_all(self, now: Instant) -> None:
         """Links first: they tell whom to trust. Then answers to older requests, then new ones."""
         core, transport = self._core, self._transport
-        for part in self._timed:
-            part.on_tick(now)
+        if now.monotonic_s >= self._wake_s:
+            for part in self._timed:
+                part.on_tick(now)
         for peer, connected in transport.receive_link_changes():
             core.on_link(peer, connected, now)
         for frame in transport.receive_peer_frames():

@@ -50,6 +50,7 @@ from node.runtime.curve_sockets import bind, link_socket, server_socket
 from node.runtime.link_delays import HeldFrame, LinkDelays
 from node.runtime.link_faults import LinkFaults
 from node.runtime.peer_link import PeerLink
+from node.runtime.readiness import Readiness
 from node.runtime.security import key_path, load_key, load_public_key
 from node.runtime.traffic_counters import TrafficCounters
 
@@ -99,18 +100,20 @@ class ZmqTransport:
         self._keys_dir = keys_dir
         self._own_key = load_key(key_path(keys_dir, name))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
+        self._readiness = Readiness()
         self._peers_wait = self._clients_wait = False
-        """Whether there are frames of peers or of clients, as of the last `poll`."""
-        self._ready: dict[object, int] = {}
-        """What else was readable then: monitors, handshakes, watched descriptors."""
+        """Whether there may be frames of peers or of clients, as of the last `poll`."""
+        self._ready: set[int] = set()
+        """Every descriptor that was readable then: sockets', monitors', and those watched."""
         self._links: dict[str, PeerLink] = {}
+        self._monitors: dict[int, PeerLink] = {}
+        """The links by their monitors' descriptors."""
         self._trace = b""
         """The trace clock as of this turn, for its frames."""
         try:
             # First of all: without it libzmq would let in any key.
             self._authenticator = Authenticator(self._context, keys_dir, clock)
-            self._poller.register(self._authenticator.socket, zmq.POLLIN)
+            self._doorbell = self._readiness.add_socket(self._authenticator.socket)
             self._bind_all(config.node(name))
             for spec in config.nodes:
                 if spec.name != name:
@@ -129,8 +132,9 @@ class ZmqTransport:
         bind(self._peers, own.peer_endpoint, self.name)
         bind(self._clients, own.client_endpoint, self.name)
         bind(self._events, own.event_endpoint, self.name)
-        self._poller.register(self._peers, zmq.POLLIN)
-        self._poller.register(self._clients, zmq.POLLIN)
+        self._peers_descriptor = self._readiness.add_socket(self._peers)
+        self._clients_descriptor = self._readiness.add_socket(self._clients)
+        self._accepting = True
 
     def _server(self, kind: int, domain: bytes) -> zmq.Socket[bytes]:
         return server_socket(
@@ -148,34 +152,34 @@ class ZmqTransport:
         )
         link = PeerLink(spec.name, socket, spec.peer_endpoint)
         self._links[spec.name] = link
-        self._poller.register(link.monitor, zmq.POLLIN)
+        self._monitors[self._readiness.add_socket(link.monitor)] = link
 
     # ------------------------------------------------------------ in
 
     def watch(self, descriptor: int) -> None:
         """Let `poll` also return when this file descriptor becomes readable."""
-        self._poller.register(descriptor, zmq.POLLIN)
+        self._readiness.add(descriptor)
 
     def unwatch(self, descriptor: int) -> None:
         """Undo `watch`."""
-        self._poller.unregister(descriptor)
+        self._readiness.remove(descriptor)
 
     def stop_accepting(self) -> None:
         """Leave clients' requests in their queue from now on; replies still go out."""
-        self._poller.unregister(self._clients)
+        self._accepting = False
+        self._readiness.remove(self._clients_descriptor)
 
     def poll(self, timeout_ms: int) -> bool:
         """Wait for anything to do, at most `timeout_ms`; handshakes are answered right here.
 
         False if the time passed and nothing came.
         """
-        ready: dict[object, int] = dict(self._poller.poll(timeout_ms))
-        self._ready = ready
-        self._peers_wait = ready.pop(self._peers, 0) != 0
-        self._clients_wait = ready.pop(self._clients, 0) != 0
-        if ready and self._authenticator.socket in ready:
+        ready = self._ready = self._readiness.wait(timeout_ms)
+        self._peers_wait = self._peers_descriptor in ready
+        self._clients_wait = self._clients_descriptor in ready
+        if self._doorbell in ready:
             self._authenticator.answer_waiting()
-        return self._peers_wait or self._clients_wait or bool(ready)
+        return bool(ready)
 
     def is_ready(self, descriptor: int) -> bool:
         """Whether a watched descriptor was readable at the last `poll`."""
@@ -186,16 +190,13 @@ class ZmqTransport:
 
         Broken links are replaced here, a second after the last time.
         """
-        links = self._links.values()
         changes: list[tuple[str, bool]] = []
-        if self._ready:
-            changes = [
-                (link.peer, connected)
-                for link in links
-                if link.monitor in self._ready
-                for connected in link.receive_changes()
-            ]
-        if any(link.broken for link in links):
+        broken = False
+        for descriptor, link in self._monitors.items():
+            if descriptor in self._ready:
+                changes += [(link.peer, connected) for connected in link.receive_changes()]
+            broken = broken or link.broken
+        if broken:
             self._replace_broken_links()
         return changes
 
@@ -204,17 +205,25 @@ class ZmqTransport:
         if now_s < self._replaced_at_s + REPLACE_INTERVAL_S:
             return
         self._replaced_at_s = now_s
-        for link in [link for link in self._links.values() if link.broken]:
-            self.handshakes_failed += 1
-            self._poller.unregister(link.monitor)
-            link.close()
-            self.connect_peer(self._config.node(link.peer))
+        for descriptor, link in list(self._monitors.items()):
+            if link.broken:
+                self.handshakes_failed += 1
+                self._readiness.remove(descriptor)
+                del self._monitors[descriptor]
+                link.close()
+                self.connect_peer(self._config.node(link.peer))
 
     def receive_peer_frames(self) -> list[PeerFrame]:
         """The frames of other nodes that were waiting at the last `poll`."""
         frames: list[PeerFrame] = []
         if self._peers_wait:
-            self._drain(self._peers, self.peer_traffic, self._accept_peer_frame, frames)
+            self._drain(
+                self._peers_descriptor,
+                self._peers,
+                self.peer_traffic,
+                self._accept_peer_frame,
+                frames,
+            )
             if self.faults.active:
                 frames = self._let_through(frames)
         return frames
@@ -233,22 +242,31 @@ class ZmqTransport:
         """(client identity, requests) per frame that was waiting at the last `poll`."""
         batches: list[tuple[bytes, list[ClientRequest]]] = []
         if self._clients_wait:
-            self._drain(self._clients, self.client_traffic, self._accept_requests, batches)
+            self._drain(
+                self._clients_descriptor,
+                self._clients,
+                self.client_traffic,
+                self._accept_requests,
+                batches,
+            )
         return batches
 
     def _drain(
         self,
+        descriptor: int,
         socket: zmq.Socket[bytes],
         traffic: TrafficCounters,
         accept: Callable[[bytes, zmq.Frame], _Taken],
         taken: list[_Taken],
     ) -> None:
-        """Take in what waits at a ROUTER, something for certain, within the bounds of a turn; keep
-        what is well formed."""
+        """Take in what waits at a ROUTER, within the bounds of a turn; keep what is well formed."""
         receive = socket.recv
         stop_at = traffic.bytes_in + BYTES_PER_TURN_MAX
         for _ in range(FRAMES_PER_TURN_MAX):
-            identity = receive(_NOBLOCK)
+            try:
+                identity = receive(_NOBLOCK)
+            except zmq.Again:
+                return  # its descriptor was readable for another reason
             frame = receive(_NOBLOCK, copy=False)
             try:
                 if frame.more:
@@ -258,8 +276,11 @@ class ZmqTransport:
                 traffic.malformed[error.reason] += 1
                 logger.warning("dropped a frame (%s): %s", error.reason, error.message)
             # Asking is cheaper than being refused: an exception takes as long as two frames.
-            if traffic.bytes_in >= stop_at or not int(socket.get(_EVENTS)) & _POLLIN:
+            if not int(socket.get(_EVENTS)) & _POLLIN:
                 return
+            if traffic.bytes_in >= stop_at:
+                break
+        self._readiness.ask_again(descriptor, socket)
 
     def _multipart(self, socket: zmq.Socket[bytes]) -> MalformedFrameError:
         """Skip the parts we did not ask for, so that the next read begins a message."""
@@ -295,8 +316,11 @@ class ZmqTransport:
         self._trace = outbox.trace.encoded()
         for peer, messages in outbox.to_peers.items():
             self._send_to_peer(peer, messages, ring_epoch)
-        for client, replies in outbox.to_clients.items():
-            self._send_to_client(client, replies)
+        if outbox.to_clients:
+            for client, replies in outbox.to_clients.items():
+                self._send_to_client(client, replies)
+            if self._accepting:
+                self._readiness.ask_again(self._clients_descriptor, self._clients)
 
     def _send_to_peer(self, peer: str, messages: list[PeerMessage], ring_epoch: int) -> None:
         link = self._links.get(peer)

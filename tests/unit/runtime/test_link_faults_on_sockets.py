@@ -192,11 +192,14 @@ class NoJournal:
 
 
 @pytest.mark.parametrize(("wait_s", "expected_ms"), [(None, 1000), (0.25, 250), (-1.0, 0)])
-def test_the_loop_wakes_up_for_the_earliest_part_and_lets_all_have_their_turn(
+def test_the_loop_wakes_up_for_the_earliest_part_and_then_lets_all_have_their_turn(
     pair: Pair, wait_s: float | None, expected_ms: int
 ) -> None:
     parts = (TimedPart(wait_s), TimedPart(None))
     loop = EventLoop(EchoNode(), FakeStorage([]), pair.n1, NoJournal(), SystemClock(), parts)  # type: ignore[arg-type]
+    loop.turn(0)
+    assert [part.ticks for part in parts] == [1, 1], "nobody has said yet when they are due"
     assert loop.wait_ms() == expected_ms
     loop.turn(0)
-    assert [part.ticks for part in parts] == [1, 1]
+    due = 1 if expected_ms == 0 else 0
+    assert [part.ticks for part in parts] == [1 + due, 1 + due]
