@@ -13,8 +13,7 @@ Time comes in as an `Instant`, chance as a `random.Random`; there is no other so
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Callable
 from typing import Any
 
 from node.admin import AdminCommands
@@ -43,10 +42,13 @@ from node.protocol.messages import (
     GossipReply,
     MembershipMessage,
     PeerFrame,
+    PeerMessage,
     Ping,
     PingAck,
     ReplicaGet,
+    ReplicaGets,
     ReplicaPut,
+    ReplicaPuts,
     ReplicaScan,
 )
 from node.replication.anti_entropy import AntiEntropy
@@ -56,18 +58,8 @@ from node.replication.replica_service import ReplicaService
 from node.replication.tombstone_reaping import TombstoneReaping
 from node.status import snapshot_of
 
-RunHandler = Callable[[str, Iterator[Any], Instant], None]
-"""Handles messages of one kind that came one behind the other in a frame: (sender, messages, now).
-
-It takes a message off the iterator before it may raise `ProtocolError` about it."""
-
-
-def _one_by_one(handler: Callable[[str, Any, Instant], None]) -> RunHandler:
-    def handle(sender: str, run: Iterator[Any], now: Instant) -> None:
-        for message in run:
-            handler(sender, message, now)
-
-    return handle
+_ASKING = ReplicaPut | ReplicaPuts | ReplicaGet | ReplicaGets | ReplicaScan | Forward
+"""Messages whose sender waits for an answer."""
 
 
 class Node:
@@ -98,7 +90,7 @@ class Node:
         self._anti_entropy.register(self.admin)
         self._trace = OperationTrace(self.state)
         self.admin.register("operations", self._trace.on_command)
-        on_peer: dict[type, Callable[[str, Any, Instant], None]] = {
+        self._on_peer: dict[type, Callable[[str, Any, Instant], None]] = {
             Ping: self.membership.on_ping,
             PingAck: self.on_ping_ack,
             GossipDigest: self.membership.on_gossip_digest,
@@ -109,13 +101,7 @@ class Node:
             **self._anti_entropy.handlers(),
             **self._reaping.handlers(),
         }
-        self._on_peer: dict[type, RunHandler] = {
-            **{kind: _one_by_one(handler) for kind, handler in on_peer.items()},
-            **self._replica_service.run_handlers(),
-        }
         self._on_client: dict[type, Callable[[bytes, Any, Instant], None]] = {
-            ClientPut: self._coordination.on_client_put,
-            ClientGet: self._coordination.on_client_get,
             ClientScan: self._coordination.on_client_scan,
             ClientDescribe: self._operator_requests.on_client_describe,
             ClientStatus: self._operator_requests.on_client_status,
@@ -199,19 +185,15 @@ class Node:
         if frame.ring_epoch != self.state.map.epoch:
             self._refuse_other_epoch(frame, now)
             return
-        for kind, run in groupby(frame.messages, type):
-            self._handle_run(sender, kind, run, now)
+        for message in frame.messages:
+            self._handle(sender, message, now)
 
-    def _handle_run(self, sender: str, kind: type, run: Iterator[Any], now: Instant) -> None:
-        """Handle neighbouring messages of one kind; after a bad one, go on with those behind it."""
-        handler = self._on_peer[kind]
-        while True:
-            try:
-                handler(sender, run, now)
-            except ProtocolError as error:
-                self._refuse_message(sender, error)
-            else:
-                return
+    def _handle(self, sender: str, message: PeerMessage, now: Instant) -> None:
+        """Handle one message; a bad one does not take those behind it along."""
+        try:
+            self._on_peer[type(message)](sender, message, now)
+        except ProtocolError as error:
+            self._refuse_message(sender, error)
 
     def _refuse_message(self, sender: str, error: ProtocolError) -> None:
         self.refused_messages += 1
@@ -233,12 +215,12 @@ class Node:
     def _refuse_other_epoch(self, frame: PeerFrame, now: Instant) -> None:
         """Requests made under another ring are refused, so that their sender catches up."""
         for message in frame.messages:
-            if isinstance(message, ReplicaPut | ReplicaGet | ReplicaScan | Forward):
+            if isinstance(message, _ASKING):
                 self._replica_service.refuse(
                     frame.sender, message.id, FailureKind.UNAVAILABLE, "other ring epoch"
                 )
             elif isinstance(message, MembershipMessage):
-                self._handle_run(frame.sender, type(message), iter((message,)), now)
+                self._handle(frame.sender, message, now)
             else:
                 self.refused_messages += 1
 
@@ -247,11 +229,21 @@ class Node:
     def on_client_requests(
         self, client: bytes, requests: list[ClientRequest], now: Instant
     ) -> None:
-        """Handle every request of a client's frame."""
+        """Handle every request of a client's frame: its puts together, and then its gets."""
         self.state.handled += len(requests)
-        handlers = self._on_client
+        puts: list[ClientPut] = []
+        gets: list[ClientGet] = []
         for request in requests:
-            handlers[type(request)](client, request, now)
+            if type(request) is ClientPut:
+                puts.append(request)
+            elif type(request) is ClientGet:
+                gets.append(request)
+            else:
+                self._on_client[type(request)](client, request, now)
+        if puts:
+            self._coordination.on_client_puts(client, puts, now)
+        if gets:
+            self._coordination.on_client_gets(client, gets, now)
 
     def _snapshot(self, now: Instant) -> dict[str, Any]:
         snapshot = snapshot_of(self.state, now, in_flight=self._coordination.in_flight)

@@ -231,14 +231,14 @@ class VirtualHosts:
             receiver, Queue.FRAMES, lambda node: node.on_peer_frame(frame, self.now_of(host))
         )
 
-    def send(self, via: str, request: ClientRequest) -> None:
-        """Hand a client's request to a node, now; a node without process loses it."""
-        requests = decode_requests(encode_requests([request]))
+    def send(self, via: str, *requests: ClientRequest) -> None:
+        """Hand a client's frame to a node, now; a node without process loses it."""
+        arrived = decode_requests(encode_requests(list(requests)))
         host = self.hosts[via]
         self._enqueue(
             via,
             Queue.REQUESTS,
-            lambda node: node.on_client_requests(CLIENT, requests, self.now_of(host)),
+            lambda node: node.on_client_requests(CLIENT, arrived, self.now_of(host)),
         )
 
     def _enqueue(self, name: str, queue: Queue, handling: Handling) -> None:

@@ -58,22 +58,37 @@ class ReplicaPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=65)
     none: a replica that remembers the same takes `recent` as it is."""
 
 
-class ReplicaPutAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=66):
-    """Stored: the `ReplicaPut`s of these ids, all that one turn of the replica made durable."""
+class ReplicaPuts(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=82):
+    """Merge these objects into your copies, durably: several `ReplicaPut`s, in the order in which
+    they were made."""
 
-    ids: list[int]
+    id: int
+    puts: list[tuple[bytes, bytes, bytes, bytes, int]]
+    """(key, content, recent, base, base_recent) of each."""
+    deadline_ms: int
+    report: bool = False
+
+
+class ReplicaPutAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=66):
+    """Stored, and durable: the `ReplicaPut` or `ReplicaPuts` of this id. Of several, those whose
+    place is in `but` have a `ReplicaPutReport` each."""
+
+    id: int
+    but: list[int] = []
 
 
 class ReplicaPutReport(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=80):
     """Stored, and my copy was not the one you began with: the answer to a put that asked for it.
 
     `state` is a `ReplicaState`; the copy from before the put comes with `DIFFERENT` and `UNPROVEN`.
+    `at`: the place of the put, where several came in one message.
     """
 
     id: int
     state: int
     content: bytes = b""
     recent: bytes = b""
+    at: int = 0
 
 
 class ReplicaRefused(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=67):
@@ -106,20 +121,36 @@ class ReplicaGet(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=68)
     deadline_ms: int
 
 
-class ReplicaSame(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=74):
-    """My copy has the digest you know: the answer to the `ReplicaGet`s of these ids."""
+class ReplicaGets(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=81):
+    """Send your copies of these keys, but for those whose digests are the ones known: several
+    `ReplicaGet`s."""
 
-    ids: list[int]
+    id: int
+    gets: list[tuple[bytes, bytes]]
+    """(key, known) of each."""
+    deadline_ms: int
+
+
+class ReplicaSame(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=74):
+    """My copies have the digests you know: the answer to the `ReplicaGet` or `ReplicaGets` of this
+    id. Of several keys it is not true of those whose place is in `but`; they have a
+    `ReplicaGetReply` each."""
+
+    id: int
+    but: list[int] = []
 
 
 class ReplicaGetReply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=69):
-    """Answer to `ReplicaGet` where the copies differ; `content` and `recent` with `DIFFERENT` and
-    `UNPROVEN` only."""
+    """Answer where the copies differ; `content` and `recent` with `DIFFERENT` and `UNPROVEN` only.
+
+    `at`: the place of the key, where several were asked for.
+    """
 
     id: int
     state: int
     content: bytes = b""
     recent: bytes = b""
+    at: int = 0
 
 
 class ReplicaScan(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=70):
@@ -230,10 +261,12 @@ MembershipMessage = Ping | PingAck | GossipDigest | GossipReply | GossipDeltas
 
 PeerMessage = (
     ReplicaPut
+    | ReplicaPuts
     | ReplicaPutAck
     | ReplicaPutReport
     | ReplicaRefused
     | ReplicaGet
+    | ReplicaGets
     | ReplicaSame
     | ReplicaGetReply
     | ReplicaScan

@@ -8,7 +8,7 @@ bounded: above the limit of unanswered requests a new one is refused as `overloa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from node.errors import FailureKind
@@ -31,7 +31,9 @@ from node.protocol.messages import (
     ReplicaScanReply,
 )
 from node.replication.forwarding import Forwarding
+from node.replication.get_batch import batches_of_gets
 from node.replication.get_coordinator import GetCoordinator
+from node.replication.put_batch import batches_of_puts
 from node.replication.put_coordinator import PutCoordinator
 from node.replication.request import Origin, RequestCoordinator
 from node.replication.request_checks import check_get, check_put, check_scan
@@ -83,7 +85,7 @@ class Coordination:
             for request_id in self._deadlines.due(now.wall_ms):
                 request = self._requests.get(request_id)
                 if request is not None:
-                    self._step(request, now, request.on_deadline)
+                    self.step(request, now, request.on_deadline)
         self._forwarding.on_tick(now)
 
     def next_ms(self) -> int | None:
@@ -94,7 +96,7 @@ class Coordination:
     def on_link_lost(self, peer: str, now: Instant) -> None:
         """Requests that wait for a peer that is gone need not wait for their deadline."""
         for request in list(self._requests.values()):
-            self._step(request, now, request.on_link_lost, peer)
+            self.step(request, now, request.on_link_lost, peer)
         self._forwarding.on_link_lost(peer)
 
     # ------------------------------------------------------------ requests come in
@@ -114,6 +116,39 @@ class Coordination:
             self._route(request, Origin(client, request.id), now)
         else:
             self._state.outbox.reply(client, refusal)
+
+    def on_client_puts(self, client: bytes, requests: list[ClientPut], now: Instant) -> None:
+        """Coordinate the puts of a frame; those with the same replicas do it together."""
+        alone = requests
+        if self._may_share(requests):
+            batches, alone = batches_of_puts(self._state, self, client, requests, now)
+            self._begin_all(batches, now)
+        for request in alone:
+            self.on_client_put(client, request, now)
+
+    def on_client_gets(self, client: bytes, requests: list[ClientGet], now: Instant) -> None:
+        """Coordinate the gets of a frame; those with the same replicas do it together."""
+        alone = requests
+        if self._may_share(requests):
+            batches, alone = batches_of_gets(self._state, self, client, requests, now)
+            self._begin_all(batches, now)
+        for request in alone:
+            self.on_client_get(client, request, now)
+
+    def _may_share(self, requests: Sequence[ClientPut | ClientGet]) -> bool:
+        """Not if each has to be traced, or to be refused, or to be weighed for what it proves."""
+        state = self._state
+        return (
+            len(requests) > 1
+            and state.trace is None
+            and self.in_flight + len(requests) <= self._in_flight_max
+            and state.replica.all_evident
+        )
+
+    def _begin_all(self, batches: Sequence[RequestCoordinator], now: Instant) -> None:
+        for batch in batches:
+            if batch.size:
+                self._begin(batch, now)
 
     def _route(self, request: ClientPut | ClientGet, origin: Origin, now: Instant) -> None:
         """Coordinate here if this node fills a slot of the key, else hand the request on, once."""
@@ -184,13 +219,17 @@ class Coordination:
         if request.done:
             return
         if not request.answered:
-            self._unanswered += 1
+            self._unanswered += request.size
+        self.adopt(request)
+
+    def adopt(self, request: RequestCoordinator) -> None:
+        """Keep a request that has been counted already."""
         self._requests[request.id] = request
         self._deadlines.add(request.id, request.deadline_ms)
         if len(self._requests) > COLLECTING_MAX + self._in_flight_max:
             self._forget_oldest_answered()
 
-    def _step(
+    def step(
         self, request: RequestCoordinator, now: Instant, handler: Callable[..., None], *args: Any
     ) -> None:
         """Let a request handle one thing, and account for what became of it."""
@@ -200,7 +239,7 @@ class Coordination:
 
     def _account(self, request_id: int, request: RequestCoordinator, was_answered: bool) -> None:
         if request.answered and not was_answered:
-            self._unanswered -= 1
+            self._unanswered -= request.size
         if request.done:
             self._requests.pop(request_id, None)
         elif request.id != request_id:
@@ -218,50 +257,48 @@ class Coordination:
     # ------------------------------------------------------------ answers come in
 
     def on_replica_put_ack(self, sender: str, message: ReplicaPutAck, now: Instant) -> None:
-        """A replica stored what some requests sent it."""
-        requests = self._requests
-        for request_id in message.ids:
-            request = requests.get(request_id)
-            if request is not None:
-                was_answered = request.answered
-                request.on_replica_put_ack(sender, now)
-                if request.done or request.answered is not was_answered or request.id != request_id:
-                    self._account(request_id, request, was_answered)
+        """A replica stored what a request sent it."""
+        request = self._requests.get(message.id)
+        if request is None:
+            return
+        if message.but:
+            self.step(request, now, request.on_replica_put_ack_but, sender, message.but)
+        else:
+            self.step(request, now, request.on_replica_put_ack, sender)
 
     def on_replica_same(self, sender: str, message: ReplicaSame, now: Instant) -> None:
-        """A replica's copies are those that some requests know."""
-        requests = self._requests
-        for request_id in message.ids:
-            request = requests.get(request_id)
-            if request is not None:
-                was_answered = request.answered
-                request.on_replica_same(sender, now)
-                if request.done or request.answered is not was_answered:
-                    self._account(request_id, request, was_answered)
+        """A replica's copies are those that a request knows."""
+        request = self._requests.get(message.id)
+        if request is None:
+            return
+        if message.but:
+            self.step(request, now, request.on_replica_same_but, sender, message.but)
+        else:
+            self.step(request, now, request.on_replica_same, sender)
 
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
         """A replica answered a read."""
         request = self._requests.get(message.id)
         if request is not None:
-            self._step(request, now, request.on_replica_get_reply, sender, message)
+            self.step(request, now, request.on_replica_get_reply, sender, message)
 
     def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:
         """A replica stored what a request sent it, and had held something else."""
         request = self._requests.get(message.id)
         if request is not None:
-            self._step(request, now, request.on_replica_put_report, sender, message)
+            self.step(request, now, request.on_replica_put_report, sender, message)
 
     def on_replica_scan_reply(self, sender: str, message: ReplicaScanReply, now: Instant) -> None:
         """A replica answered with a page."""
         request = self._requests.get(message.id)
         if request is not None:
-            self._step(request, now, request.on_replica_scan_reply, sender, message)
+            self.step(request, now, request.on_replica_scan_reply, sender, message)
 
     def on_replica_refused(self, sender: str, message: ReplicaRefused, now: Instant) -> None:
         """A replica will not do what it was asked, or not take a forwarded request."""
         request = self._requests.get(message.id)
         if request is not None:
-            self._step(request, now, request.on_replica_refused, sender, message)
+            self.step(request, now, request.on_replica_refused, sender, message)
         else:
             self._forwarding.on_refused(message.id, message.kind, message.reason)
 
@@ -271,5 +308,6 @@ class Coordination:
 
     def check_invariants(self) -> None:
         """Assert that the table and the count of unanswered requests agree."""
-        assert self._unanswered == sum(not one.answered for one in self._requests.values())
+        waiting = [one for one in self._requests.values() if not one.answered]
+        assert self._unanswered == sum(one.size for one in waiting)
         assert all(not one.done for one in self._requests.values())

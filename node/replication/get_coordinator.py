@@ -108,6 +108,11 @@ class GetCoordinator(RequestCoordinator):
         state.outbox.send_to_all(slots.others, message)
         self._consider(now)
 
+    def go_on(self, local: Record, quorum: Quorum, *, answered: bool) -> None:
+        """Instead of `start`: copies were asked for already, and those in `quorum` are as the one
+        here."""
+        self._quorum, self._local, self.answered = quorum, local, answered
+
     def on_replica_same(self, sender: str, now: Instant) -> None:
         if self._quorum.add_ack(sender):
             if self._disagreement is not None:

@@ -243,11 +243,27 @@ class PutCoordinator(RequestCoordinator):
             return
         self._replicate(minted, now)
 
+    def go_on(
+        self, minted: Minted, before: StoredObject | None, quorum: Quorum, *, answered: bool
+    ) -> None:
+        """Instead of `start`: it was stored here and sent to the other primaries already.
+
+        `before`: the copy on which an overwrite was built, None for another put. Those in `quorum`
+        have stored it, and had held what was here.
+        """
+        self._note(minted)
+        if before is not None:
+            self._reporting, self._before = True, before
+        self._quorum, self.answered = quorum, answered
+
+    def _note(self, minted: Minted) -> None:
+        self._siblings, self._answer = minted.siblings, minted.answer
+        self._record, self._dot = minted.record, minted.dot
+
     def _replicate(self, minted: Minted, now: Instant) -> None:
         """The local copy is stored (durable with this turn): send it to the other primaries."""
         state, slots = self.state, self._slots
-        self._siblings, self._answer = minted.siblings, minted.answer
-        self._record, self._dot = minted.record, minted.dot
+        self._note(minted)
         self._prior = None
         needed = self._w
         if self._reporting and needed < state.quorum.r:

@@ -42,6 +42,13 @@ class Quorum:
         self.failed = needed > len(slots)
         """Whether someone is missing for good. If not, it is merely pending or reached."""
 
+    def copy(self) -> Quorum:
+        """Another one in the same state."""
+        twin = Quorum(self.needed, self._slots)
+        twin.acked, twin.filled = self.acked.copy(), self.filled.copy()
+        twin.lost, twin.failed = self.lost.copy(), self.failed
+        return twin
+
     def add_ack(self, node: str) -> bool:
         """The node did what was asked. A second answer, or one from a stranger, counts nothing:
         False."""

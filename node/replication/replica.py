@@ -103,6 +103,11 @@ class Replica:
             raise RebuildingError("this node has not got back all of what it once held.")
         return record
 
+    @property
+    def all_evident(self) -> bool:
+        """Whether every copy here, and every missing one, is evidence."""
+        return not (self.unproven or self.doubted)
+
     def is_evidence(self, partition: int, key: bytes) -> bool:
         """Whether the copy, if there is one, tells all that this node ever acknowledged."""
         if self.unproven and partition in self.unproven:

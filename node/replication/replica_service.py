@@ -6,7 +6,7 @@ durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from node.errors import CorruptRecordError, FailureKind
@@ -15,9 +15,13 @@ from node.ports import Hint, Instant, Position, Record
 from node.protocol.messages import (
     ReplicaGet,
     ReplicaGetReply,
+    ReplicaGets,
     ReplicaPut,
+    ReplicaPutAck,
     ReplicaPutReport,
+    ReplicaPuts,
     ReplicaRefused,
+    ReplicaSame,
     ReplicaScan,
     ReplicaScanReply,
     ReplicaState,
@@ -44,14 +48,14 @@ class ReplicaService:
     def handlers(self) -> dict[type, Callable[[str, Any, Instant], None]]:
         """Message type → handler."""
         return {
+            ReplicaPut: self.on_replica_put,
+            ReplicaPuts: self.on_replica_puts,
+            ReplicaGet: self.on_replica_get,
+            ReplicaGets: self.on_replica_gets,
             ReplicaScan: self.on_replica_scan,
             HandoffPut: self.on_handoff_put,
             HandoffAck: self._state.handoff.on_handoff_ack,
         }
-
-    def run_handlers(self) -> dict[type, Callable[[str, Iterator[Any], Instant], None]]:
-        """Message type → handler of several that came together."""
-        return {ReplicaPut: self.on_replica_puts, ReplicaGet: self.on_replica_gets}
 
     def refuse(self, peer: str, message_id: int, kind: FailureKind, reason: str) -> None:
         """Say that something was definitely not done."""
@@ -62,64 +66,83 @@ class ReplicaService:
         finds its queues full of them."""
         return now.wall_ms - self._state.timing.clock_skew_ms
 
-    def on_replica_puts(self, sender: str, messages: Iterator[ReplicaPut], now: Instant) -> None:
-        """Merge each, and acknowledge once this turn is durable. HOT PATH.
+    def on_replica_put(self, sender: str, message: ReplicaPut, now: Instant) -> None:
+        """Merge it, and acknowledge once this turn is durable.
 
         Raises `ProtocolError` on bytes that are no object.
         """
-        state = self._state
-        replica, handoff, outbox = state.replica, state.handoff, state.outbox
-        partition_of, accepts_writes = state.map.partition_of, state.storage.accepts_writes
-        oldest_ms = self._oldest_ms(now)
-        stored: list[int] = []
-        try:
-            for message in messages:
-                key, stands_for = message.key, message.stands_for
-                if message.deadline_ms < oldest_ms:
-                    state.stale_requests += 1
-                    self.refuse(sender, message.id, FailureKind.UNAVAILABLE, "past its deadline")
-                    continue
-                if not accepts_writes():
-                    self.refuse(sender, message.id, FailureKind.OVERLOADED, "takes no writes")
-                    continue
-                if stands_for and not handoff.has_room():
-                    self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
-                    continue
-                partition, content, recent = partition_of(key), message.content, message.recent
-                testimony = None
-                if message.report:
-                    testimony = self._apply_and_tell(partition, message)
-                else:
-                    replica.apply(
-                        partition, key, content, recent, message.base, message.base_recent
-                    )
-                if testimony is None:
-                    stored.append(message.id)
-                else:
-                    outbox.send(sender, ReplicaPutReport(message.id, *testimony))
-                if stands_for:
-                    handoff.keep(stands_for, partition, key, content, recent, now, counted=True)
-        finally:
-            outbox.send_put_acks(sender, stored)
+        state, key, stands_for = self._state, message.key, message.stands_for
+        if self._refuses_put(sender, message.id, message.deadline_ms, now):
+            return
+        if stands_for and not state.handoff.has_room():
+            self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
+            return
+        partition, content, recent = state.map.partition_of(key), message.content, message.recent
+        base, base_recent = message.base, message.base_recent
+        if message.report:
+            testimony = self._apply_and_tell(partition, key, content, recent, base, base_recent)
+        else:
+            testimony = None
+            state.replica.apply(partition, key, content, recent, base, base_recent)
+        if testimony is None:
+            state.outbox.send(sender, ReplicaPutAck(message.id))
+        else:
+            state.outbox.send(sender, ReplicaPutReport(message.id, *testimony))
+        if stands_for:
+            state.handoff.keep(stands_for, partition, key, content, recent, now, counted=True)
 
-    def _apply_and_tell(self, partition: int, message: ReplicaPut) -> Testimony | None:
+    def on_replica_puts(self, sender: str, message: ReplicaPuts, now: Instant) -> None:
+        """Merge all, and acknowledge once this turn is durable. HOT PATH.
+
+        Raises `ProtocolError` on bytes that are no object; what came before them is stored, and
+        nothing acknowledged.
+        """
+        if self._refuses_put(sender, message.id, message.deadline_ms, now):
+            return
+        state = self._state
+        partition_of, report, but = state.map.partition_of, message.report, []
+        apply, apply_and_tell = state.replica.apply, self._apply_and_tell
+        for at, (key, content, recent, base, base_recent) in enumerate(message.puts):
+            partition = partition_of(key)
+            if not report:
+                apply(partition, key, content, recent, base, base_recent)
+                continue
+            testimony = apply_and_tell(partition, key, content, recent, base, base_recent)
+            if testimony is not None:
+                but.append(at)
+                state.outbox.send(sender, ReplicaPutReport(message.id, *testimony, at))
+        state.outbox.send(sender, ReplicaPutAck(message.id, but))
+
+    def _refuses_put(self, sender: str, message_id: int, deadline_ms: int, now: Instant) -> bool:
+        """Whether nothing may be stored now; whoever asked is told."""
+        state = self._state
+        if deadline_ms < self._oldest_ms(now):
+            state.stale_requests += 1
+            self.refuse(sender, message_id, FailureKind.UNAVAILABLE, "past its deadline")
+            return True
+        if not state.storage.accepts_writes():
+            self.refuse(sender, message_id, FailureKind.OVERLOADED, "takes no writes")
+            return True
+        return False
+
+    def _apply_and_tell(
+        self,
+        partition: int,
+        key: bytes,
+        content: bytes,
+        recent: bytes,
+        base: bytes,
+        base_recent: int,
+    ) -> Testimony | None:
         """Merge; if the copy was not the one the put was built on, say what it was."""
-        replica, key = self._state.replica, message.key
+        replica = self._state.replica
         try:
             record = replica.read(partition, key)
         except CorruptRecordError:
-            replica.apply(partition, key, message.content, message.recent)
+            replica.apply(partition, key, content, recent)
             return ReplicaState.NO_EVIDENCE, b"", b""
-        testimony = self._testimony(partition, key, record, message.base)
-        replica.merge_into(
-            record,
-            partition,
-            key,
-            message.content,
-            message.recent,
-            message.base,
-            message.base_recent,
-        )
+        testimony = self._testimony(partition, key, record, base)
+        replica.merge_into(record, partition, key, content, recent, base, base_recent)
         return testimony
 
     def on_handoff_put(self, sender: str, message: HandoffPut, now: Instant) -> None:
@@ -153,32 +176,50 @@ class ReplicaService:
                 counted=hint.counted,
             )
 
-    def on_replica_gets(self, sender: str, messages: Iterator[ReplicaGet], now: Instant) -> None:
-        """Answer each with the copy, or with less where that says as much. HOT PATH."""
+    def on_replica_get(self, sender: str, message: ReplicaGet, now: Instant) -> None:
+        """Answer with the copy, or with less where that says as much."""
         state = self._state
-        replica, outbox, partition_of = state.replica, state.outbox, state.map.partition_of
-        oldest_ms = self._oldest_ms(now)
-        same: list[int] = []
-        for message in messages:
-            if message.deadline_ms < oldest_ms:
-                state.stale_requests += 1
-                continue
-            key = message.key
-            partition = partition_of(key)
+        if message.deadline_ms < self._oldest_ms(now):
+            state.stale_requests += 1
+            return
+        testimony = self._look(message.key, message.known)
+        if testimony is None:
+            state.outbox.send(sender, ReplicaSame(message.id))
+        else:
+            state.outbox.send(sender, ReplicaGetReply(message.id, *testimony))
+
+    def on_replica_gets(self, sender: str, message: ReplicaGets, now: Instant) -> None:
+        """Answer for all, and with the copies of those that are not as known. HOT PATH."""
+        state = self._state
+        if message.deadline_ms < self._oldest_ms(now):
+            state.stale_requests += len(message.gets)
+            return
+        replica, partition_of = state.replica, state.map.partition_of
+        read, evident = replica.read, replica.all_evident
+        but: list[int] = []
+        for at, (key, known) in enumerate(message.gets):
             try:
-                record = replica.read(partition, key)
+                record = read(partition_of(key), key)
             except CorruptRecordError:
-                outbox.send(sender, ReplicaGetReply(message.id, ReplicaState.NO_EVIDENCE))
+                record = None
+            if evident and record is not None and record.digest == known:
                 continue
-            if record is None:
-                outbox.send(sender, ReplicaGetReply(message.id, self._absence(partition)))
-                continue
-            testimony = self._testimony(partition, key, record, message.known)
-            if testimony is None:
-                same.append(message.id)
-            else:
-                outbox.send(sender, ReplicaGetReply(message.id, *testimony))
-        outbox.send_sames(sender, same)
+            testimony = self._look(key, known)
+            if testimony is not None:
+                but.append(at)
+                state.outbox.send(sender, ReplicaGetReply(message.id, *testimony, at))
+        state.outbox.send(sender, ReplicaSame(message.id, but))
+
+    def _look(self, key: bytes, known: bytes) -> Testimony | None:
+        """What to answer of a key: None if the copy is, on evidence, the one known."""
+        replica, partition = self._state.replica, self._state.map.partition_of(key)
+        try:
+            record = replica.read(partition, key)
+        except CorruptRecordError:
+            return ReplicaState.NO_EVIDENCE, b"", b""
+        if record is None:
+            return self._absence(partition), b"", b""
+        return self._testimony(partition, key, record, known)
 
     def _testimony(
         self, partition: int, key: bytes, record: Record | None, expected: bytes

@@ -9,6 +9,7 @@ handoff live on.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -53,9 +54,11 @@ class Subject(NamedTuple):
 
 
 class RequestCoordinator(ABC):
-    """One client request in flight at the node that coordinates it."""
+    """A client request, or several alike, in flight at the node that coordinates it."""
 
     __slots__ = ("answered", "began_s", "deadline_ms", "done", "id", "origin", "state")
+    size = 1
+    """How many client requests this stands for."""
 
     def __init__(self, state: NodeState, origin: Origin, deadline_ms: int, now: Instant) -> None:
         self.state = state
@@ -87,8 +90,14 @@ class RequestCoordinator(ABC):
     def on_replica_same(self, sender: str, now: Instant) -> None:  # noqa: B027
         """A replica's copy is the one it was asked to compare with."""
 
+    def on_replica_same_but(self, sender: str, but: Sequence[int], now: Instant) -> None:  # noqa: B027
+        """So are all copies it was asked to compare with, but for those at some places."""
+
     def on_replica_put_ack(self, sender: str, now: Instant) -> None:  # noqa: B027
         """A replica stored what it was sent."""
+
+    def on_replica_put_ack_but(self, sender: str, but: Sequence[int], now: Instant) -> None:  # noqa: B027
+        """So it did with all that it was sent, but for those at some places it says more."""
 
     def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:  # noqa: B027
         """A replica stored what it was sent, and says what it held before."""

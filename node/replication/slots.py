@@ -26,7 +26,8 @@ class Slots(NamedTuple):
     stand_ins: Mapping[str, str]
     """Fallback → the primary it stands in for; empty while all primaries are there."""
     others: tuple[str, ...]
-    """The nodes to ask besides the one that coordinates."""
+    """The nodes to ask besides the one that coordinates; in the usual case sorted, so that it does
+    not matter which of them is the primary."""
 
     degraded: bool
     """Whether some primary does not take part."""
@@ -62,5 +63,5 @@ def choose_slots(state: NodeState, partition: int, requested_mode: int) -> Slots
 @lru_cache(maxsize=1 << 16)
 def _own_slots(primaries: tuple[str, ...], own: str) -> Slots:
     """Everybody in their own place: the usual case, made once per distinct preference list."""
-    others = tuple(node for node in primaries if node != own)
+    others = tuple(sorted(node for node in primaries if node != own))
     return Slots({node: node for node in primaries}, (), {}, others, degraded=False)

@@ -187,7 +187,7 @@ class Client:
         request = self._request
         assert request is not None
         now_s = self._cluster.time.time_s
-        names = [one for one in self._options.names if one not in self._refused_by]
+        names = [one for one in self._options.doors if one not in self._refused_by]
         self._via = self._rng.choice(names or self._options.names)
         left_s = self._deadline_s - now_s
         skew_s = self._options.timing.clock_skew_ms / 1000

@@ -10,7 +10,9 @@ Read downwards; `o` sends, `>` receives, `X` never does, `*` happens in one plac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from node.causality.causal_context import CausalContext
 from node.causality.siblings import StoredObject, decode_object
@@ -29,9 +31,11 @@ from node.protocol.messages import (
     PeerMessage,
     ReplicaGet,
     ReplicaGetReply,
+    ReplicaGets,
     ReplicaPut,
     ReplicaPutAck,
     ReplicaPutReport,
+    ReplicaPuts,
     ReplicaRefused,
     ReplicaSame,
     ReplicaState,
@@ -88,10 +92,12 @@ class Ladder:
                 return self._ask(sender, message.id, request.key)
             case RepairKeys() | RepairKeysReply():
                 return any(key == self.key for key, _, _ in message.copies)
-            case ReplicaPutAck(ids=ids) | ReplicaSame(ids=ids):
-                return any((receiver, one) in self._asked for one in ids)
+            case ReplicaPuts(puts=items) | ReplicaGets(gets=items):
+                return self._ask(sender, message.id, self.key if self._is_in(items) else b"")
             case (
-                ReplicaPutReport()
+                ReplicaPutAck()
+                | ReplicaSame()
+                | ReplicaPutReport()
                 | ReplicaRefused()
                 | ReplicaGetReply()
                 | HandoffAck()
@@ -99,6 +105,9 @@ class Ladder:
             ):
                 return (receiver, message.id) in self._asked
         return False
+
+    def _is_in(self, items: Sequence[tuple[Any, ...]]) -> bool:
+        return any(item[0] == self.key for item in items)
 
     def _ask(self, sender: str, message_id: int, key: bytes) -> bool:
         if key == self.key:
@@ -160,8 +169,14 @@ def describe(message: PeerMessage, key: bytes) -> str:
             return " ".join(describe_content(content) for content in contents)
         case ReplicaRefused(reason=reason):
             return f"#{message.id & 0xFFFF} {reason}"
-        case ReplicaPutAck(ids=ids) | ReplicaSame(ids=ids):
-            return " ".join(f"#{one & 0xFFFF}" for one in ids)
+        case ReplicaPuts(puts=puts):
+            contents = [describe_content(item[1]) for item in puts if item[0] == key]
+            return f"#{message.id & 0xFFFF} {len(puts)} puts, {' '.join(contents)}"
+        case ReplicaGets(gets=gets):
+            places = [str(at) for at, item in enumerate(gets) if item[0] == key]
+            return f"#{message.id & 0xFFFF} {len(gets)} gets, at {' '.join(places)}"
+        case ReplicaPutAck(but=but) | ReplicaSame(but=but):
+            return f"#{message.id & 0xFFFF}" + (f" but {but}" if but else "")
         case ReplicaGet() | HandoffAck():
             return f"#{message.id & 0xFFFF}"
     return ""

@@ -10,7 +10,7 @@ nodes of a run, chosen beforehand (`expendable`), ever have their disk wiped, pu
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 from node.config import (
@@ -99,6 +99,10 @@ class Options:
     timing: TimingConfig
     repair: RepairConfig
     clock_entries: int
+    gather_s: float
+    """How long requests to one node are gathered to travel in one frame; 0: each goes alone."""
+    doors: tuple[str, ...]
+    """The nodes that clients ask first."""
 
     def config(self) -> ClusterConfig:
         """The cluster's configuration."""
@@ -155,7 +159,7 @@ def draw_options(seed: int) -> Options:
         **{one: getattr(TIMING, one) for one in TIMING.__struct_fields__ if one != "hint_ttl_ms"},
         hint_ttl_ms=1_000 if reaps else hint_ttl_ms,
     )
-    return Options(
+    drawn = Options(
         seed=seed,
         nodes=nodes,
         zones=rng.choice([0, 0, 0, 2, 3]),
@@ -181,6 +185,23 @@ def draw_options(seed: int) -> Options:
             reap_interval_ms=500 if reaps else 0,
         ),
         clock_entries=2 * quorum.n + 4 if rng.random() < 0.2 else 100,
+        gather_s=0.0,
+        doors=tuple(names),
+    )
+    return _gather(rng, drawn) if rng.random() < 0.5 else drawn
+
+
+def _gather(rng: random.Random, options: Options) -> Options:
+    """Many clients, whose requests reach few nodes, several in one frame."""
+    doors = rng.sample(options.names, rng.choice([1, 1, 2]))
+    return replace(
+        options,
+        clients=rng.randint(6, 16),
+        think_s=rng.choice([0.02, 0.1]),
+        actions_max=3 * options.actions_max,
+        timeout_s=rng.choice([1.5, 4.0]),
+        gather_s=rng.choice([0.01, 0.1]),
+        doors=tuple(doors),
     )
 
 

@@ -96,6 +96,8 @@ class Simulation(VirtualHosts):
         self._ids = count(1)
         self._asked: dict[int, Client | None] = {}
         self._answers: dict[int, ClientReply] = {}
+        self._gathered: dict[str, list[ClientGet | ClientPut]] = {}
+        """Node → requests that will travel to it in one frame."""
         self._actions_left = options.actions_max
         self._turns = 0
         for name, host in self.hosts.items():
@@ -309,7 +311,11 @@ class Simulation(VirtualHosts):
         self._asked[request.id] = client
         if self.ladder is not None and request.key == self.ladder.key:
             self._note(via, f"client {describe_request(request)}")
-        self.time.after(LATENCY_S, lambda: self.send(via, request))
+        waiting = self._gathered.setdefault(via, [])
+        waiting.append(request)
+        if len(waiting) == 1:
+            wait_s = self.options.gather_s if client is not None else 0.0
+            self.time.after(LATENCY_S + wait_s, lambda: self.send(via, *self._gathered.pop(via)))
 
     def on_write_begins(self, write: Write) -> None:
         """A client is about to put."""

@@ -164,8 +164,8 @@ def test_no_two_message_types_share_a_tag() -> None:
 
 
 def test_the_bytes_of_a_frame_stay_what_they_were() -> None:
-    frame = PeerFrame("n1", 1, [ReplicaPutAck([5, 6])])
-    assert encode_peer_frame(frame) == b"\x02\x94\xa2n1\x01\x91\x92\x42\x92\x05\x06\xc4\x00"
+    frame = PeerFrame("n1", 1, [ReplicaPutAck(5, [6])])
+    assert encode_peer_frame(frame) == b"\x03\x94\xa2n1\x01\x91\x93\x42\x05\x91\x06\xc4\x00"
 
 
 # ------------------------------------------------------------------ malformed frames
@@ -185,7 +185,7 @@ def test_an_empty_frame_is_refused(decode: typing.Callable[[bytes], object]) -> 
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@pytest.mark.parametrize("version", [0, 1, 3, 0x91, 255])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, 0x91, 255])
 def test_another_protocol_version_is_refused(
     decode: typing.Callable[[bytes], object], version: int
 ) -> None:
@@ -235,7 +235,7 @@ def test_too_many_messages_in_one_frame_are_refused() -> None:
     most = [ClientDescribe(1)] * MESSAGES_PER_FRAME_MAX
     assert len(decode_requests(encode_requests(most))) == MESSAGES_PER_FRAME_MAX
     assert reason_of(decode_requests, encode_requests([*most, ClientDescribe(1)])) == "oversized"
-    acks = [ReplicaPutAck([1])] * (MESSAGES_PER_FRAME_MAX + 1)
+    acks = [ReplicaPutAck(1)] * (MESSAGES_PER_FRAME_MAX + 1)
     assert reason_of(decode_peer_frame, encode_peer_frame(PeerFrame("n1", 1, acks))) == "oversized"
 
 

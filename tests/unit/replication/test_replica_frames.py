@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from node import outbox as outboxes
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import EMPTY_OBJECT, digest_of, encode_object, put_version
+from node.errors import FailureKind
 from node.node import Node
 from node.protocol.messages import (
     PeerFrame,
     PeerMessage,
     ReplicaGet,
     ReplicaGetReply,
+    ReplicaGets,
     ReplicaPut,
     ReplicaPutAck,
+    ReplicaPutReport,
+    ReplicaPuts,
     ReplicaRefused,
     ReplicaSame,
     ReplicaState,
@@ -64,7 +67,7 @@ def test_a_bad_message_is_dropped_and_those_around_it_are_handled(cluster: Virtu
         put(cluster, 4, b"d", good),
         get(cluster, 5, b"d", digest_of(good)),
     )
-    assert told == [ReplicaPutAck([1, 4]), ReplicaSame([5])]
+    assert told == [ReplicaPutAck(1), ReplicaPutAck(4), ReplicaSame(5)]
     assert node.refused_messages == 2
     assert [event.kind for event in node.outbox.events].count("message_refused") == 2
     held = {
@@ -86,8 +89,9 @@ def test_messages_of_one_frame_are_handled_in_their_order(cluster: VirtualCluste
     )
     assert told == [
         ReplicaGetReply(1, ReplicaState.ABSENT),
-        ReplicaPutAck([2, 4]),
-        ReplicaSame([3]),
+        ReplicaPutAck(2),
+        ReplicaSame(3),
+        ReplicaPutAck(4),
         ReplicaGetReply(5, ReplicaState.DIFFERENT, second, b""),
     ]
 
@@ -103,21 +107,85 @@ def test_what_is_past_its_deadline_is_left_and_the_rest_is_done(cluster: Virtual
         ReplicaGet(4, b"k", digest_of(content), over_ms + 1),
     )
     assert [type(message) for message in told] == [ReplicaRefused, ReplicaPutAck, ReplicaSame]
-    assert told[1:] == [ReplicaPutAck([2]), ReplicaSame([4])]
+    assert told[1:] == [ReplicaPutAck(2), ReplicaSame(4)]
     assert node.state.stale_requests == 2
     assert node.state.replica.read(node.state.map.partition_of(b"late"), b"late") is None
 
 
-def test_answers_share_messages_of_a_bounded_length(
+def test_several_gets_in_one_message_are_answered_as_one_but_for_those_that_differ(
+    cluster: VirtualCluster,
+) -> None:
+    held = content_of(b"v")
+    answers(cluster, put(cluster, 1, b"a", held), put(cluster, 2, b"b", held))
+    digest = digest_of(held)
+    asked = [(b"a", digest), (b"b", b"another digest"), (b"none", digest)]
+    deadline_ms = cluster.now.wall_ms + 1000
+    assert answers(cluster, ReplicaGets(3, asked[:1], deadline_ms)) == [ReplicaSame(3)]
+    assert answers(cluster, ReplicaGets(4, asked, deadline_ms)) == [
+        ReplicaGetReply(4, ReplicaState.DIFFERENT, held, b"", 1),
+        ReplicaGetReply(4, ReplicaState.ABSENT, at=2),
+        ReplicaSame(4, [1, 2]),
+    ]
+
+
+def test_several_gets_past_their_deadline_are_all_counted(cluster: VirtualCluster) -> None:
+    node = cluster.node("n1")
+    over_ms = cluster.now.wall_ms - node.state.timing.clock_skew_ms - 1
+    assert not answers(cluster, ReplicaGets(1, [(b"a", b""), (b"b", b"")], over_ms))
+    assert node.state.stale_requests == 2
+
+
+def test_several_puts_in_one_message_are_stored_in_their_order_and_acknowledged_as_one(
+    cluster: VirtualCluster,
+) -> None:
+    node, first, second = cluster.node("n1"), content_of(b"v"), content_of(b"w", counter=2)
+    puts = [
+        (b"k", first, b"", b"", 0),
+        (b"other", first, b"", b"", 0),
+        (b"k", second, b"", digest_of(first), 0),
+    ]
+    message = ReplicaPuts(1, puts, cluster.now.wall_ms + 1000)
+    assert answers(cluster, message) == [ReplicaPutAck(1)]
+    for key, content in ((b"k", second), (b"other", first)):
+        record = node.state.replica.read(node.state.map.partition_of(key), key)
+        assert record is not None
+        assert record.content == content
+
+
+def test_of_several_puts_those_that_met_another_copy_are_reported(cluster: VirtualCluster) -> None:
+    older, newer = content_of(b"v"), content_of(b"w", counter=2)
+    answers(cluster, put(cluster, 1, b"b", older))
+    puts = [(b"a", newer, b"", b"", 0), (b"b", newer, b"", b"", 0), (b"c", newer, b"", b"", 0)]
+    message = ReplicaPuts(2, puts, cluster.now.wall_ms + 1000, report=True)
+    assert answers(cluster, message) == [
+        ReplicaPutReport(2, ReplicaState.DIFFERENT, older, b"", 1),
+        ReplicaPutAck(2, [1]),
+    ]
+
+
+def test_several_puts_with_a_bad_one_among_them_are_not_acknowledged(
+    cluster: VirtualCluster,
+) -> None:
+    good = content_of(b"v")
+    puts = [(b"a", good, b"", b"", 0), (b"b", b"no object", b"", b"", 0)]
+    message = ReplicaPuts(1, puts, cluster.now.wall_ms + 1000)
+    assert answers(cluster, message) == []
+    assert cluster.node("n1").refused_messages == 1
+
+
+def test_several_puts_are_refused_together(
     cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outboxes, "IDS_PER_MESSAGE_MAX", 3)
-    content = content_of(b"v")
-    puts = [put(cluster, number, b"k%d" % number, content) for number in range(7)]
-    bad = put(cluster, 99, b"bad", b"no object")
-    told = answers(cluster, *puts[:2], bad, puts[2], bad, *puts[3:])
-    assert all(isinstance(message, ReplicaPutAck) for message in told)
-    acknowledged = [message.ids for message in told if isinstance(message, ReplicaPutAck)]
-    assert [number for ids in acknowledged for number in ids] == list(range(7))
-    assert max(map(len, acknowledged)) <= 3
-    assert len(acknowledged) == 3
+    node = cluster.node("n1")
+    put_a = (b"a", content_of(b"v"), b"", b"", 0)
+    over_ms = cluster.now.wall_ms - node.state.timing.clock_skew_ms - 1
+    (late,) = answers(cluster, ReplicaPuts(1, [put_a, put_a], over_ms))
+    monkeypatch.setattr(node.state.storage, "accepts_writes", lambda: False)
+    (full,) = answers(cluster, ReplicaPuts(2, [put_a, put_a], over_ms + 1000))
+    for told, number, kind in (
+        (late, 1, FailureKind.UNAVAILABLE),
+        (full, 2, FailureKind.OVERLOADED),
+    ):
+        assert isinstance(told, ReplicaRefused)
+        assert (told.id, told.kind) == (number, kind)
+    assert node.state.replica.read(node.state.map.partition_of(b"a"), b"a") is None

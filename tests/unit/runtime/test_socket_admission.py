@@ -120,10 +120,10 @@ def test_a_node_whose_key_came_later_is_let_in(cluster: Cluster) -> None:
     n2 = cluster.serve("n2")
     wait_until(lambda: n2.node.links == [("n1", True)], n1.turn, n2.turn)
     outbox = Outbox()
-    outbox.send("n1", ReplicaPutAck([1]))
+    outbox.send("n1", ReplicaPutAck(1))
     n2.transport.send(outbox, 1)
     wait_until(lambda: bool(n1.node.frames), n1.turn)
-    assert n1.node.frames == [PeerFrame("n2", 1, [ReplicaPutAck([1])])]
+    assert n1.node.frames == [PeerFrame("n2", 1, [ReplicaPutAck(1)])]
 
 
 def test_strangers_do_not_make_a_node_read_its_keys_over_and_over(

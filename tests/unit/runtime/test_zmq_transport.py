@@ -15,7 +15,12 @@ from node.protocol.client_messages import (
     GetDone,
     QuorumSet,
 )
-from node.protocol.codec import decode_peer_frame, decode_requests, encode_peer_frame
+from node.protocol.codec import (
+    PROTOCOL_VERSION,
+    decode_peer_frame,
+    decode_requests,
+    encode_peer_frame,
+)
 from node.protocol.messages import (
     PeerFrame,
     ReplicaGetReply,
@@ -38,13 +43,14 @@ from tests.unit.runtime.transport_rig import SMALL, Cluster, ask, linked
 
 # ------------------------------------------------------------------ rubbish
 
-GOOD = encode_peer_frame(PeerFrame("n2", 1, [ReplicaPutAck([1])]))
+VERSION = bytes([PROTOCOL_VERSION])
+GOOD = encode_peer_frame(PeerFrame("n2", 1, [ReplicaPutAck(1)]))
 RUBBISH = {
     "empty": b"",
     "version": b"\x09\x90",
     "truncated": GOOD[:-1],
-    "unknown_message": b"\x02\x93\xa2n2\x00\x91\x92\x63\x01",
-    "malformed": b"\x02" + b"garbage" * 20,
+    "unknown_message": VERSION + b"\x93\xa2n2\x00\x91\x92\x63\x01",
+    "malformed": VERSION + b"garbage" * 20,
 }
 
 
@@ -70,7 +76,11 @@ def test_rubbish_on_the_client_socket_is_counted_by_reason_and_the_rest_is_serve
 ) -> None:
     served = cluster.serve("n1")
     client = cluster.client()
-    rubbish = {**RUBBISH, "unknown_message": b"\x02\x91\x92\x63\x01", "truncated": b"\x02\x91"}
+    rubbish = {
+        **RUBBISH,
+        "unknown_message": VERSION + b"\x91\x92\x63\x01",
+        "truncated": VERSION + b"\x91",
+    }
     for data in rubbish.values():
         client.socket.send(data)
     client.socket.send_multipart([b"", decode_and_back()])
@@ -81,7 +91,7 @@ def test_rubbish_on_the_client_socket_is_counted_by_reason_and_the_rest_is_serve
 
 def decode_and_back() -> bytes:
     """A good frame, which is not good behind an empty delimiter."""
-    data = b"\x02\x91\x92\x04\x01"
+    data = VERSION + b"\x91\x92\x04\x01"
     assert decode_requests(data) == [ClientDescribe(1)]
     return data
 
@@ -93,7 +103,7 @@ def test_a_frame_over_the_limit_closes_its_connection_and_no_other(
     good, greedy = small_cluster.client(), small_cluster.client()
     ask(good, served, 1)
     ask(greedy, served, 2)
-    greedy.socket.send(b"\x02" + b"x" * 4 * SMALL.frame_bytes_max)
+    greedy.socket.send(VERSION + b"x" * 4 * SMALL.frame_bytes_max)
     gone: list[int] = []
 
     def watch() -> None:
@@ -111,7 +121,7 @@ def test_a_frame_over_the_limit_closes_its_connection_and_no_other(
 def test_the_largest_frame_allowed_is_served(small_cluster: Cluster) -> None:
     served = small_cluster.serve("n1")
     client = small_cluster.client()
-    client.socket.send(b"\x02" + b"x" * (SMALL.frame_bytes_max - 1))
+    client.socket.send(VERSION + b"x" * (SMALL.frame_bytes_max - 1))
     wait_until(lambda: served.transport.client_traffic.malformed.total() == 1, served.turn)
     assert served.transport.client_traffic.malformed == {"malformed": 1}
     ask(client, served, 1)
@@ -195,17 +205,17 @@ def test_a_message_to_an_absent_peer_is_dropped_counted_and_never_delivered_late
 ) -> None:
     n1 = cluster.serve("n1")
     outbox = Outbox()
-    outbox.send("n2", ReplicaPutAck([1]))
-    outbox.send("n7", ReplicaPutAck([1]))
+    outbox.send("n2", ReplicaPutAck(1))
+    outbox.send("n7", ReplicaPutAck(1))
     n1.transport.send(outbox, 1)
     assert n1.transport.peer_traffic.dropped == {"peer_unreachable": 2}
     n2 = cluster.serve("n2")
     wait_until(lambda: bool(n1.node.links), n1.turn, n2.turn)
     fresh = Outbox()
-    fresh.send("n2", ReplicaPutAck([2]))
+    fresh.send("n2", ReplicaPutAck(2))
     n1.transport.send(fresh, 1)
     wait_until(lambda: bool(n2.node.frames), n2.turn)
-    assert n2.node.frames == [PeerFrame("n1", 1, [ReplicaPutAck([2])])]
+    assert n2.node.frames == [PeerFrame("n1", 1, [ReplicaPutAck(2)])]
 
 
 def test_a_peer_that_reads_nothing_costs_a_bounded_queue_and_counted_drops(

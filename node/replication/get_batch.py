@@ -1,0 +1,129 @@
+"""Gets that came together and ask the same replicas (`request_batch`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node.errors import CorruptRecordError
+from node.node_state import NodeState
+from node.ports import Instant, Record
+from node.protocol.client_messages import ClientGet, GetDone
+from node.protocol.messages import ReplicaGetReply, ReplicaGets
+from node.replication.get_coordinator import GetCoordinator
+from node.replication.request import Origin, RequestCoordinator
+from node.replication.request_batch import Grouping, RequestBatch, RequestTable, least_deadline_ms
+from node.replication.slots import Slots
+
+
+class GetBatch(RequestBatch[ClientGet]):
+    """Coordinates gets that ask for nothing special."""
+
+    __slots__ = ("_records",)
+
+    def __init__(
+        self,
+        state: NodeState,
+        table: RequestTable,
+        client: bytes,
+        deadline_ms: int,
+        slots: Slots,
+        now: Instant,
+    ) -> None:
+        super().__init__(state, table, client, deadline_ms, slots, now)
+        self._records: list[Record] = []
+        """The copies here."""
+
+    def add(self, request: ClientGet, partition: int, record: Record) -> None:
+        """One more; `record`: the copy here, which is evidence. Before `start`."""
+        self._take(request, partition)
+        self._records.append(record)
+
+    def start(self, now: Instant) -> None:
+        self._begin_quorum(self.state.quorum.r)
+        message = ReplicaGets(
+            self.id,
+            [
+                (request.key, record.digest)
+                for request, record in zip(self._requests, self._records, strict=True)
+            ],
+            self.deadline_ms,
+        )
+        self.state.outbox.send_to_all(self.slots.others, message)
+        self._consider()
+
+    def on_replica_same(self, sender: str, now: Instant) -> None:
+        self._agree(sender, (), now)
+
+    def on_replica_same_but(self, sender: str, but: Sequence[int], now: Instant) -> None:
+        self._agree(sender, but, now)
+
+    def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
+        if message.at in self._apart or self._quorum.is_waiting_for(sender):
+            one = self._part(message.at)
+            self._table.step(one, now, one.on_replica_get_reply, sender, message)
+
+    def _tell_agreed(self, one: RequestCoordinator, sender: str, now: Instant) -> None:
+        self._table.step(one, now, one.on_replica_same, sender)
+
+    def _answer_all(self, acked: tuple[str, ...]) -> None:
+        name, apart = self.state.name, self._apart
+        copies = enumerate(zip(self._requests, self._records, strict=True))
+        self.state.outbox.reply_all(
+            self.origin.client,
+            [
+                GetDone(request.id, record.content, name, acked)
+                for at, (request, record) in copies
+                if at not in apart
+            ],
+        )
+
+    def _alone(self, at: int) -> GetCoordinator:
+        request = self._requests[at]
+        origin = Origin(self.origin.client, request.id)
+        one = GetCoordinator(
+            self.state, request, self._partitions[at], self.slots, origin, self._began
+        )
+        one.go_on(self._records[at], self._quorum.copy(), answered=self.answered)
+        return one
+
+
+def batches_of_gets(
+    state: NodeState,
+    table: RequestTable,
+    client: bytes,
+    requests: Sequence[ClientGet],
+    now: Instant,
+) -> tuple[list[GetBatch], list[ClientGet]]:
+    """The gets of a frame in batches, to be started, and those that have to go alone. HOT PATH.
+
+    A get goes alone if anything about it is special: what it asks for, how long it may take, an
+    owner that is away, or a copy here that is missing or damaged.
+    """
+    read, partition_of = state.replica.read, state.map.partition_of
+    key_bytes_max = state.limits.key_bytes_max
+    usual_r = (0, state.quorum.r)
+    latest_ms = now.wall_ms + state.timing.replica_timeout_ms
+    least_ms = least_deadline_ms(state, now)
+    grouping = Grouping(state, lambda slots: GetBatch(state, table, client, latest_ms, slots, now))
+    batch_for = grouping.batch_for
+    alone: list[ClientGet] = []
+    for request in requests:
+        key = request.key
+        if (
+            request.deadline_ms >= least_ms
+            and 0 < len(key) <= key_bytes_max
+            and request.r in usual_r
+            and not (request.mode or request.repair or request.explain)
+        ):
+            partition = partition_of(key)
+            batch = batch_for(partition)
+            if batch is not None:
+                try:
+                    record = read(partition, key)
+                except CorruptRecordError:
+                    record = None
+                if record is not None:
+                    batch.add(request, partition, record)
+                    continue
+        alone.append(request)
+    return grouping.batches, alone

@@ -1,0 +1,218 @@
+"""Requests that came together and go to the same replicas: one message to each, and one answer.
+
+Nearly always the replicas agree to all of them, and then the requests of a batch differ in nothing
+but their keys: they share messages, a quorum and a deadline, and the batch is little more work than
+one of them. Whatever happens to one makes it a coordinator of its own, in the state that the batch
+has reached:
+
+    17 gets ── n2: the same ──▶ 17 answers
+       └─ n3: the same, but for the 5th ──▶ the 5th alone: waits for n3's copy, merges it, mends
+
+A replica that is lost, or the deadline, does so with all that still wait for something. So a batch
+decides nothing unusual, and every rule of a request stands in its coordinator only.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from node.errors import ProtocolError
+from node.node_state import NodeState
+from node.ports import Instant
+from node.protocol.client_messages import ClientGet, ClientPut
+from node.replication.quorum import Quorum
+from node.replication.request import Origin, RequestCoordinator
+from node.replication.slots import Slots, choose_slots
+
+BATCH_MAX = 256
+"""Requests in a batch."""
+BATCH_BYTES_MAX = 256 * 1024
+"""A batch takes no more when its values have so many bytes: they travel in one message."""
+LEAST_SHARE = 0.5
+"""Whoever has less than this part of the time that replicas get at most goes alone, and does not
+cut short the others' time."""
+
+Request = TypeVar("Request", ClientGet, ClientPut)
+Batch = TypeVar("Batch", bound="RequestBatch[Any]")
+
+
+def least_deadline_ms(state: NodeState, now: Instant) -> int:
+    """The earliest deadline with which a request may be part of a batch."""
+    return now.wall_ms + int(LEAST_SHARE * state.timing.replica_timeout_ms)
+
+
+class RequestTable(Protocol):
+    """The requests in flight, among which those that leave a batch take their place."""
+
+    def adopt(self, request: RequestCoordinator) -> None:
+        """Keep a request that has been counted already."""
+        ...
+
+    def step(
+        self, request: RequestCoordinator, now: Instant, handler: Callable[..., None], *args: Any
+    ) -> None:
+        """Let a request handle one thing, and account for what became of it."""
+        ...
+
+
+class RequestBatch(RequestCoordinator, Generic[Request]):
+    """Coordinates requests of one client whose replicas are the same, all in their own places."""
+
+    __slots__ = (
+        "_apart",
+        "_began",
+        "_partitions",
+        "_quorum",
+        "_requests",
+        "_table",
+        "bytes",
+        "size",
+        "slots",
+    )
+
+    def __init__(
+        self,
+        state: NodeState,
+        table: RequestTable,
+        client: bytes,
+        deadline_ms: int,
+        slots: Slots,
+        now: Instant,
+    ) -> None:
+        super().__init__(state, Origin(client, 0), deadline_ms, now)
+        self.size = 0
+        """How many have not left the batch."""
+        self.bytes = 0
+        """Of what is sent for them, besides their keys."""
+        self._table = table
+        self.slots = slots
+        self._began = now
+        self._requests: list[Request] = []
+        self._partitions: list[int] = []
+        """Of their keys, in the same order."""
+        self._apart: dict[int, RequestCoordinator] = {}
+        """Those that left, by their places in the batch."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more."""
+        return self.size >= BATCH_MAX or self.bytes >= BATCH_BYTES_MAX
+
+    def _take(self, request: Request, partition: int) -> None:
+        """One more. The first deadline is that of all."""
+        self._requests.append(request)
+        self._partitions.append(partition)
+        self.size += 1
+        self.deadline_ms = min(self.deadline_ms, request.deadline_ms)
+
+    def _begin_quorum(self, needed: int) -> None:
+        """This node has done what is asked of the others."""
+        self._quorum = Quorum(needed, self.slots.by_node)
+        self._quorum.add_ack(self.state.name)
+
+    # ------------------------------------------------------------ answers
+
+    def _agree(self, sender: str, but: Sequence[int], now: Instant) -> None:
+        """A replica says yes to all, but for those at some places, of which it says more."""
+        if not self._quorum.is_waiting_for(sender):
+            return
+        for at in but:
+            self._part(at)
+        self._quorum.add_ack(sender)
+        for at, one in self._apart.items():
+            if at not in but:
+                self._tell_agreed(one, sender, now)
+        self._consider()
+
+    def _consider(self) -> None:
+        quorum = self._quorum
+        if not self.answered and len(quorum.filled) >= quorum.needed:
+            self.answered = True
+            self._answer_all(tuple(quorum.acked))
+        self.done = quorum.complete and not self._apart
+
+    @abstractmethod
+    def _answer_all(self, acked: tuple[str, ...]) -> None:
+        """Answer those that have not left the batch."""
+
+    @abstractmethod
+    def _tell_agreed(self, one: RequestCoordinator, sender: str, now: Instant) -> None:
+        """Tell a request that has left that a replica says yes to it."""
+
+    # ------------------------------------------------------------ leaving the batch
+
+    @abstractmethod
+    def _alone(self, at: int) -> RequestCoordinator:
+        """A coordinator for the request at this place, as far as the batch has come."""
+
+    def _part(self, at: int) -> RequestCoordinator:
+        """The request at this place, on its own from now on. Raises `ProtocolError`."""
+        one = self._apart.get(at)
+        if one is None:
+            if not 0 <= at < len(self._requests):
+                raise ProtocolError(f"a batch of {len(self._requests)} has no number {at}.")
+            one = self._apart[at] = self._alone(at)
+            self.size -= 1
+            self._table.adopt(one)
+        return one
+
+    def _part_all(self) -> None:
+        for at in range(len(self._requests)):
+            self._part(at)
+
+    @property
+    def _matters(self) -> bool:
+        """Whether anything is still to be decided when replicas are silent."""
+        return not self.answered
+
+    def on_link_lost(self, peer: str, now: Instant) -> None:
+        if not self._quorum.is_waiting_for(peer):
+            return
+        if self._matters:
+            self._part_all()
+        self._quorum.add_failure(peer)
+        for one in self._apart.values():
+            self._table.step(one, now, one.on_link_lost, peer)
+        self._consider()
+
+    def on_deadline(self, now: Instant) -> None:
+        if self._matters:
+            self._part_all()  # their own deadlines come at once, or soon
+        self.done = True
+
+
+class Grouping(Generic[Batch]):
+    """The batches that the requests of a frame make up, by who owns their keys."""
+
+    def __init__(self, state: NodeState, new_batch: Callable[[Slots], Batch]) -> None:
+        self.batches: list[Batch] = []
+        """In the order in which they were begun."""
+        self._state = state
+        self._new_batch = new_batch
+        self._owners = state.map.owners
+        self._by_owners: dict[tuple[str, ...], Batch | None] = {}
+        self._by_others: dict[tuple[str, ...], Batch] = {}
+
+    def batch_for(self, partition: int) -> Batch | None:
+        """The batch for a key of this partition; None if it has to go alone, as an owner is away,
+        or this node is none."""
+        row = self._owners[partition]
+        if row in self._by_owners:
+            batch = self._by_owners[row]
+            if batch is None or not batch.is_full:
+                return batch
+        batch = self._by_owners[row] = self._find(partition)
+        return batch
+
+    def _find(self, partition: int) -> Batch | None:
+        state = self._state
+        slots = choose_slots(state, partition, 0)
+        if slots.degraded or state.name not in slots.by_node:
+            return None
+        batch = self._by_others.get(slots.others)
+        if batch is None or batch.is_full:
+            batch = self._by_others[slots.others] = self._new_batch(slots)
+            self.batches.append(batch)
+        return batch

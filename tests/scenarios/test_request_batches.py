@@ -1,0 +1,379 @@
+"""Requests of one frame share messages and a quorum until something sets one of them apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from node.causality.causal_context import EMPTY_CONTEXT
+from node.causality.siblings import decode_object
+from node.errors import FailureKind
+from node.protocol.client_messages import (
+    ClientGet,
+    ClientPut,
+    ClientReply,
+    Failed,
+    GetDone,
+    PutDone,
+    PutKind,
+    RepairMode,
+)
+from node.protocol.messages import (
+    PeerFrame,
+    PeerMessage,
+    ReplicaGet,
+    ReplicaGetReply,
+    ReplicaGets,
+    ReplicaPut,
+    ReplicaPuts,
+    ReplicaSame,
+)
+from node.replication import request_batch
+from tests.virtual_cluster import VirtualCluster
+
+KEYS = [f"k{number}" for number in range(8)]
+
+
+@pytest.fixture
+def cluster() -> VirtualCluster:
+    return VirtualCluster(3)
+
+
+class Tap:
+    """Counts messages by kind, and loses those that it is told to."""
+
+    def __init__(self, cluster: VirtualCluster) -> None:
+        self.kinds: Counter[type] = Counter()
+        self.lost: set[type] = set()
+        cluster.tap = self._on_message
+
+    def _on_message(self, _sender: str, _receiver: str, message: PeerMessage) -> bool:
+        self.kinds[type(message)] += 1
+        return type(message) not in self.lost
+
+
+def gets(
+    cluster: VirtualCluster, *keys: str, r: int = 0, timeout_s: float = 5.0
+) -> list[ClientGet]:
+    deadline_ms = cluster.now.wall_ms + int(timeout_s * 1000)
+    return [
+        ClientGet(1000 + number, key.encode(), deadline_ms, r=r) for number, key in enumerate(keys)
+    ]
+
+
+def puts(
+    cluster: VirtualCluster, *keys: str, value: str = "v", kind: PutKind = PutKind.OVERWRITE
+) -> list[ClientPut]:
+    return [cluster.put_request(key, f"{value} of {key}", kind=kind) for key in keys]
+
+
+def ask(cluster: VirtualCluster, *requests: ClientGet | ClientPut) -> list[ClientReply]:
+    """The answers to a frame sent to n1, in the order of its requests."""
+    for one in requests:
+        cluster.replies.pop(one.id, None)
+    cluster.send("n1", *requests)
+    return [cluster.answer(one.id) for one in requests]
+
+
+def values(reply: ClientReply) -> list[bytes | None]:
+    assert isinstance(reply, GetDone)
+    return [one.value for one in decode_object(reply.content).siblings]
+
+
+def write_behind_back(cluster: VirtualCluster, name: str, key: str, value: bytes) -> None:
+    """A version that only one replica holds."""
+    state = cluster.node(name).state
+    encoded = key.encode()
+    state.replica.mint(
+        state.map.partition_of(encoded),
+        encoded,
+        value,
+        seen=EMPTY_CONTEXT,
+        request=(77, 1),
+        stamp_ms=cluster.now.wall_ms,
+        shared_by_all=False,
+    )
+    cluster.hosts[name].storage.commit()
+
+
+def in_flight(cluster: VirtualCluster) -> int:
+    return cluster.node("n1")._coordination.in_flight
+
+
+def test_puts_and_gets_of_a_frame_travel_in_one_message_to_each_replica(
+    cluster: VirtualCluster,
+) -> None:
+    tap = Tap(cluster)
+    done = ask(cluster, *puts(cluster, *KEYS))
+    assert all(isinstance(one, PutDone) and one.siblings == 1 for one in done)
+    assert (tap.kinds[ReplicaPuts], tap.kinds[ReplicaPut]) == (2, 0)
+    read = ask(cluster, *gets(cluster, *KEYS))
+    assert [values(one) for one in read] == [[f"v of {key}".encode()] for key in KEYS]
+    assert (tap.kinds[ReplicaGets], tap.kinds[ReplicaGet]) == (2, 0)
+    assert all(isinstance(one, GetDone) and "n1" in one.replied for one in read)
+    cluster.run_for(0.1)
+    assert all(len(set(cluster.copies(key).values())) == 1 for key in KEYS)
+    assert in_flight(cluster) == 0
+
+
+def test_a_mixed_frame_reads_what_its_own_puts_wrote_here(cluster: VirtualCluster) -> None:
+    answers = ask(cluster, *puts(cluster, "a", "b"), *gets(cluster, "a", "b"))
+    assert [values(one) for one in answers[2:]] == [[b"v of a"], [b"v of b"]]
+
+
+def test_blind_puts_of_one_key_in_a_frame_are_siblings(cluster: VirtualCluster) -> None:
+    requests = puts(cluster, "k", "k", "k", kind=PutKind.BLIND)
+    done = ask(cluster, *requests)
+    assert [one.siblings for one in done if isinstance(one, PutDone)] == [1, 2, 3]
+    assert len(values(cluster.get("n2", "k"))) == 3
+
+
+def test_overwrites_of_one_key_in_a_frame_leave_the_last(cluster: VirtualCluster) -> None:
+    first, last = puts(cluster, "k", value="first"), puts(cluster, "k", value="last")
+    ask(cluster, *first, *last)
+    assert values(cluster.get("n2", "k")) == [b"last of k"]
+
+
+def test_what_one_replica_holds_besides_is_merged_and_mended_and_the_rest_is_answered_at_once(
+    cluster: VirtualCluster,
+) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    for name in ("n2", "n3"):
+        write_behind_back(cluster, name, "k5", name.encode())
+    tap = Tap(cluster)
+    read = ask(cluster, *gets(cluster, *KEYS))
+    others = [values(one) for key, one in zip(KEYS, read, strict=True) if key != "k5"]
+    assert others == [[f"v of {key}".encode()] for key in KEYS if key != "k5"]
+    assert len(values(read[5])) >= 2
+    assert tap.kinds[ReplicaGetReply] == 2
+    cluster.run_for(0.5)
+    assert len(set(cluster.copies("k5").values())) == 1
+    assert len(values(cluster.get("n1", "k5"))) == 3
+
+
+def test_a_copy_that_differs_after_the_answer_is_mended_all_the_same(
+    cluster: VirtualCluster,
+) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    write_behind_back(cluster, "n3", "k2", b"beside")
+    cluster.cut.add(("n3", "n1"))
+    cluster.tap = None
+    requests = gets(cluster, *KEYS)
+    cluster.send("n1", *requests)
+    cluster.run_until(lambda: requests[0].id in cluster.replies)
+    cluster.heal()
+    # n3's answer was lost; give it again, as a slow link would.
+    node = cluster.node("n1")
+    (batch_id,) = [one.id for one in node._coordination._requests.values() if one.size > 1]
+    theirs = cluster.copies("k2")["n3"]
+    assert theirs is not None
+    frame = PeerFrame(
+        "n3",
+        node.ring_epoch,
+        [ReplicaSame(batch_id, [2]), ReplicaGetReply(batch_id, 1, theirs, b"", 2)],
+    )
+    node.on_peer_frame(frame, cluster.now)
+    cluster.run_for(0.5)
+    assert len(values(cluster.get("n2", "k2"))) == 2
+    assert len(set(cluster.copies("k2").values())) == 1
+    assert in_flight(cluster) == 0
+
+
+@pytest.mark.parametrize("reply_first", [True, False])
+def test_an_answer_for_one_and_that_for_the_rest_may_come_in_any_order(
+    cluster: VirtualCluster, reply_first: bool
+) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    write_behind_back(cluster, "n2", "k3", b"beside")
+    for peer in ("n2", "n3"):
+        cluster.cut.add((peer, "n1"))
+    requests = gets(cluster, *KEYS)
+    for one in requests:
+        cluster.replies.pop(one.id, None)
+    cluster.send("n1", *requests)
+    cluster.run_for(0.01)
+    node = cluster.node("n1")
+    (batch_id,) = [one.id for one in node._coordination._requests.values() if one.size > 1]
+    theirs = cluster.copies("k3")["n2"]
+    assert theirs is not None
+    told: list[PeerMessage] = [
+        ReplicaGetReply(batch_id, 1, theirs, b"", 3),
+        ReplicaSame(batch_id, [3]),
+    ]
+    for message in told if reply_first else reversed(told):
+        node.on_peer_frame(PeerFrame("n2", node.ring_epoch, [message]), cluster.now)
+    replies = node.outbox.to_clients
+    answered = {one.id: one for reply in replies.values() for one in reply}
+    assert answered.keys() == {one.id for one in requests}
+    assert values(answered[requests[3].id]) == [b"v of k3", b"beside"]
+    assert in_flight(cluster) == 0
+
+
+def test_a_place_that_is_not_in_the_batch_is_refused(cluster: VirtualCluster) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.cut.update({("n2", "n1"), ("n3", "n1")})
+    cluster.send("n1", *gets(cluster, *KEYS))
+    cluster.run_for(0.01)
+    node = cluster.node("n1")
+    (batch_id,) = [one.id for one in node._coordination._requests.values() if one.size > 1]
+    before = node.refused_messages
+    for bad in (ReplicaSame(batch_id, [8]), ReplicaGetReply(batch_id, 1, b"", b"", -1)):
+        node.on_peer_frame(PeerFrame("n2", node.ring_epoch, [bad]), cluster.now)
+    assert node.refused_messages == before + 2
+    node.check_invariants()
+
+
+def test_when_replicas_are_lost_every_get_fails_by_itself(cluster: VirtualCluster) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    tap = Tap(cluster)
+    tap.lost = {ReplicaGets}
+    requests = gets(cluster, *KEYS)
+    cluster.send("n1", *requests)
+    cluster.run_for(0.01)
+    assert in_flight(cluster) == len(KEYS)
+    cluster.kill("n2")
+    cluster.run_for(0.01)
+    assert in_flight(cluster) == len(KEYS)
+    cluster.node("n1").check_invariants()
+    cluster.kill("n3")
+    for one in requests:
+        failed = cluster.answer(one.id)
+        assert isinstance(failed, Failed)
+        assert failed.kind == FailureKind.UNAVAILABLE
+    assert in_flight(cluster) == 0
+
+
+def test_gets_without_answers_end_at_their_deadline(cluster: VirtualCluster) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    tap = Tap(cluster)
+    tap.lost = {ReplicaGets}
+    failed = ask(cluster, *gets(cluster, *KEYS, timeout_s=1.5))
+    assert {one.kind for one in failed if isinstance(one, Failed)} == {FailureKind.UNAVAILABLE}
+    assert len(failed) == len(KEYS)
+    cluster.run_for(3.0)
+    assert in_flight(cluster) == 0
+    assert not cluster.node("n1")._coordination._requests
+
+
+def test_puts_of_which_a_replica_hears_nothing_leave_a_hint_each(cluster: VirtualCluster) -> None:
+    cluster.cut.add(("n1", "n3"))
+    done = ask(cluster, *puts(cluster, *KEYS))
+    assert all(isinstance(one, PutDone) for one in done)
+    hinted = cluster.hosts["n1"].storage.hints
+    assert cluster.run_until(lambda: sum(one.hints for one in hinted.queues()) == len(KEYS), 5.0)
+    assert [one.target for one in hinted.queues()] == ["n3"]
+    cluster.heal()
+    assert cluster.run_until(lambda: not hinted.queues(), 10.0)
+    assert all(len(set(cluster.copies(key).values())) == 1 for key in KEYS)
+
+
+def test_puts_that_reach_nobody_are_indeterminate_each(cluster: VirtualCluster) -> None:
+    tap = Tap(cluster)
+    tap.lost = {ReplicaPuts}
+    failed = ask(cluster, *puts(cluster, *KEYS))
+    assert {one.kind for one in failed if isinstance(one, Failed)} == {FailureKind.INDETERMINATE}
+    assert len(failed) == len(KEYS)
+
+
+def test_an_overwrite_supersedes_what_another_replica_reports(cluster: VirtualCluster) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    write_behind_back(cluster, "n2", "k4", b"beside")
+    theirs, state = cluster.copies("k4")["n2"], cluster.node("n3").state
+    assert theirs is not None
+    state.replica.apply(state.map.partition_of(b"k4"), b"k4", theirs, b"")
+    done = ask(cluster, *puts(cluster, *KEYS, value="new"))
+    assert all(isinstance(one, PutDone) for one in done)
+    cluster.run_for(1.0)
+    assert [values(cluster.get("n2", key, r=3)) for key in KEYS] == [
+        [f"new of {key}".encode()] for key in KEYS
+    ]
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"r": 3},
+        {"repair": int(RepairMode.BLOCKING)},
+        {"explain": True},
+        {"mode": 2},
+        {"key": b"missing"},
+    ],
+)
+def test_a_get_that_asks_for_something_special_goes_alone(
+    cluster: VirtualCluster, special: dict[str, object]
+) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    tap = Tap(cluster)
+    first, second, third = gets(cluster, *KEYS[:3])
+    odd = ClientGet(second.id, **{"key": second.key, "deadline_ms": second.deadline_ms, **special})  # type: ignore[arg-type]
+    answers = ask(cluster, first, odd, third)
+    assert all(isinstance(one, GetDone) for one in answers)
+    assert tap.kinds[ReplicaGet] == 2
+    assert tap.kinds[ReplicaGets] == 2
+
+
+def test_bad_requests_of_a_frame_are_refused_and_the_others_done(cluster: VirtualCluster) -> None:
+    good = puts(cluster, "a", "b")
+    bad = [
+        ClientPut(900, b"", b"v", PutKind.BLIND, good[0].deadline_ms, 1, 900, 0),
+        ClientPut(901, b"k", b"v", 7, good[0].deadline_ms, 1, 901, 0),
+        ClientGet(902, b"x" * 2000, good[0].deadline_ms),
+    ]
+    answers = ask(cluster, good[0], *bad, good[1])
+    assert [type(one) for one in answers] == [PutDone, Failed, Failed, Failed, PutDone]
+
+
+def test_beyond_the_limit_of_requests_in_flight_each_is_weighed_alone(
+    cluster: VirtualCluster,
+) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    node = cluster.node("n1")
+    node._coordination._in_flight_max = 5
+    cluster.cut.update({("n2", "n1"), ("n3", "n1")})
+    cluster.send("n1", *gets(cluster, *KEYS))
+    cluster.run_for(0.01)
+    assert in_flight(cluster) == 5
+    refused = [one for one in cluster.replies.values() if isinstance(one, Failed)]
+    assert [one.kind for one in refused] == [FailureKind.OVERLOADED] * 3
+
+
+def test_batches_have_a_bounded_length_and_size(
+    cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_batch, "BATCH_MAX", 3)
+    tap = Tap(cluster)
+    ask(cluster, *puts(cluster, *KEYS))
+    assert tap.kinds[ReplicaPuts] == 2 * 3
+    ask(cluster, *gets(cluster, *KEYS))
+    assert tap.kinds[ReplicaGets] == 2 * 3
+    monkeypatch.setattr(request_batch, "BATCH_MAX", 100)
+    monkeypatch.setattr(request_batch, "BATCH_BYTES_MAX", 1)
+    ask(cluster, *puts(cluster, *KEYS, value="new"))
+    assert tap.kinds[ReplicaPuts] == 2 * 3 + 2 * len(KEYS)
+
+
+def test_while_an_owner_is_away_requests_go_alone(cluster: VirtualCluster) -> None:
+    cluster.kill("n3")
+    cluster.run_for(0.1)
+    tap = Tap(cluster)
+    done = ask(cluster, *puts(cluster, *KEYS))
+    assert all(isinstance(one, PutDone) and one.degraded for one in done)
+    assert (tap.kinds[ReplicaPuts], tap.kinds[ReplicaPut]) == (0, len(KEYS))
+
+
+def test_five_nodes_make_one_batch_for_each_set_of_owners() -> None:
+    cluster = VirtualCluster(5)
+    keys = [f"key {number}" for number in range(60)]
+    tap = Tap(cluster)
+    state = cluster.node("n1").state
+    done = ask(cluster, *puts(cluster, *keys))
+    assert all(isinstance(one, PutDone) for one in done)
+    rows = [state.map.owners[state.map.partition_of(key.encode())] for key in keys]
+    sets = {frozenset(row) for row in rows if "n1" in row}
+    assert tap.kinds[ReplicaPuts] == 2 * len(sets)
+    assert all(values(one) for one in ask(cluster, *gets(cluster, *keys)))
