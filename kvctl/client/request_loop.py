@@ -38,7 +38,6 @@ from node.config import ClusterConfig
 from node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
 from node.protocol.client_messages import (
     ClientPut,
-    ClientReply,
     Failed,
 )
 from node.protocol.codec import decode_replies
@@ -231,22 +230,16 @@ class RequestLoop:
                 return
             for reply in replies:
                 pending = in_flight.get(reply.id)
-                # None: the answer to an attempt that was given up; the request is finished.
-                if pending is not None:
-                    self._on_reply(connection, pending, reply, now)
-
-    def _on_reply(
-        self, connection: Connection, pending: Pending, reply: ClientReply, now: float
-    ) -> None:
-        if type(reply) is Failed:
-            # A refusal by a node that is no longer waited for says nothing about the others.
-            if connection is pending.connection:
-                self._on_failed(pending, reply, now)
-        elif type(reply) in pending.answer:
-            pending.reply = reply
-            self._finish(pending, now)
-        else:
-            self._break(connection, "sent an answer of another kind", now)
+                if pending is None:
+                    continue  # the answer to an attempt that was given up; the request is finished
+                if type(reply) in pending.answer:
+                    pending.reply = reply
+                    self._finish(pending, now)
+                elif type(reply) is not Failed:
+                    self._break(connection, "sent an answer of another kind", now)
+                elif connection is pending.connection:
+                    # By a node that is no longer waited for it would say nothing about the others.
+                    self._on_failed(pending, reply, now)
 
     def _on_failed(self, pending: Pending, failed: Failed, now: float) -> None:
         if (

@@ -97,9 +97,10 @@ def batches_of_gets(
     """The gets of a frame in batches, to be started, and those that have to go alone. HOT PATH.
 
     A get goes alone if anything about it is special: what it asks for, how long it may take, an
-    owner that is away, or a copy here that is missing or damaged.
+    owner that is away, or a copy here that is missing or damaged. The caller has made sure that
+    copies are evidence (`Replica.all_evident`).
     """
-    read, partition_of = state.replica.read, state.map.partition_of
+    read, partition_of = state.storage.get, state.map.partition_of
     key_bytes_max = state.limits.key_bytes_max
     usual_r = (0, state.quorum.r)
     latest_ms = now.wall_ms + state.timing.replica_timeout_ms

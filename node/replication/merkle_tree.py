@@ -58,17 +58,18 @@ class PartitionLeaves:
     def swap(self, key: bytes, old: Record | None, new: Record | None) -> None:
         """Take the old record of a key out of its leaf and put the new one in. HOT PATH."""
         change = 0
-        if old is not None and new is not None:
-            change = _hash_of(old.digest + key) ^ _hash_of(new.digest + key)
-            self.content_bytes += len(new.content) - len(old.content)
-        elif new is not None:
-            change = _hash_of(new.digest + key)
+        if old is None:
             self.keys += 1
-            self.content_bytes += len(key) + len(new.content)
-        elif old is not None:
+            self.content_bytes += len(key)
+        else:
             change = _hash_of(old.digest + key)
+            self.content_bytes -= len(old.content)
+        if new is None:
             self.keys -= 1
-            self.content_bytes -= len(key) + len(old.content)
+            self.content_bytes -= len(key)
+        else:
+            change ^= _hash_of(new.digest + key)
+            self.content_bytes += len(new.content)
         self.leaves[leaf_of(key)] ^= change
         self.hash = None
 

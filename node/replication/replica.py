@@ -174,9 +174,9 @@ class Replica:
                 return local
             record = Record(merged_content, digest, merged_recent, local.my_actor)
         if merged is not None:
-            self._note_siblings(key, len(merged.siblings))
-        self.storage.put(partition, key, record)
-        self.merkle.on_change(partition, key, local, record)
+            self._store(partition, key, local, record, len(merged.siblings))
+        else:
+            self.storage.put(partition, key, record)  # other requests, of the same versions
         return record
 
     def mint(
@@ -203,10 +203,10 @@ class Replica:
         else:
             local, stored = copy
         if local is None:
-            actor, base, base_recent = "", b"", 0
+            actor, base, base_recent = self._identity.actor, b"", 0
         else:
-            actor, base, base_recent = local.my_actor, local.digest, fingerprint_of(local.recent)
-        actor = self._identity.actor_of(actor)
+            actor = self._identity.actor_of(local.my_actor)
+            base, base_recent = local.digest, fingerprint_of(local.recent)
         superseded = stored.context if seen is None else seen
         minted, dot = put_version(
             stored,
@@ -224,7 +224,7 @@ class Replica:
         if len(minted.context.vector) > self._limits.clock_entries:
             minted = self._truncate(key, minted, actor, shared_by_all)
         record = self._keep(partition, key, local, minted, dot, request, stamp_ms, actor)
-        if seen is None and len(minted.siblings) == 1:
+        if superseded is stored.context:
             answer = minted.context
         else:
             answer = superseded.with_dot(*dot, stamp_ms)
@@ -250,10 +250,17 @@ class Replica:
         )
         content = encode_object(minted)
         record = Record(content, digest_of(content), encode_recent(remembered), actor)
-        self._note_siblings(key, len(minted.siblings))
+        self._store(partition, key, local, record, len(minted.siblings))
+        return record
+
+    def _store(
+        self, partition: int, key: bytes, local: Record | None, record: Record, siblings: int
+    ) -> None:
+        """Put a record in the place of the copy `local`."""
+        if siblings > 1 or self.conflicted:
+            self._note_siblings(key, siblings)
         self.storage.put(partition, key, record)
         self.merkle.on_change(partition, key, local, record)
-        return record
 
     def replace(
         self,
@@ -311,9 +318,7 @@ class Replica:
         left = merge_objects(StoredObject(stored.context, others, stored.overtaken), known)
         content = encode_object(left)
         record = Record(content, digest_of(content), local.recent, local.my_actor)
-        self._note_siblings(key, len(left.siblings))
-        self.storage.put(partition, key, record)
-        self.merkle.on_change(partition, key, local, record)
+        self._store(partition, key, local, record, len(left.siblings))
         return record
 
     def adopt(
@@ -359,7 +364,7 @@ class Replica:
                 self._outbox.record(
                     "sibling_created", key=key.decode("utf-8", "replace"), siblings=siblings
                 )
-        elif self.conflicted:
+        else:
             self.conflicted.discard(key)
 
     def _merge_recent(self, ours: bytes, theirs: bytes) -> bytes:

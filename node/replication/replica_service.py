@@ -194,16 +194,17 @@ class ReplicaService:
         if message.deadline_ms < self._oldest_ms(now):
             state.stale_requests += len(message.gets)
             return
-        replica, partition_of = state.replica, state.map.partition_of
-        read, evident = replica.read, replica.all_evident
+        read, partition_of = state.storage.get, state.map.partition_of
+        evident = state.replica.all_evident
         but: list[int] = []
         for at, (key, known) in enumerate(message.gets):
-            try:
-                record = read(partition_of(key), key)
-            except CorruptRecordError:
-                record = None
-            if evident and record is not None and record.digest == known:
-                continue
+            if evident:
+                try:
+                    record = read(partition_of(key), key)
+                except CorruptRecordError:
+                    record = None
+                if record is not None and record.digest == known:
+                    continue
             testimony = self._look(key, known)
             if testimony is not None:
                 but.append(at)
