@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import decode_object
 from node.errors import FailureKind
 from node.protocol.client_messages import (
+    AdminDone,
+    ClientAdmin,
     ClientGet,
     ClientPut,
     ClientReply,
@@ -292,6 +295,56 @@ def test_an_overwrite_supersedes_what_another_replica_reports(cluster: VirtualCl
     assert [values(cluster.get("n2", key, r=3)) for key in KEYS] == [
         [f"new of {key}".encode()] for key in KEYS
     ]
+
+
+def test_an_overwrite_waits_for_r_witnesses_even_where_w_is_one() -> None:
+    cluster = VirtualCluster(3, r=2, w=1, n=3)
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    write_behind_back(cluster, "n2", "k4", b"beside")
+    theirs, state = cluster.copies("k4")["n2"], cluster.node("n3").state
+    assert theirs is not None
+    state.replica.apply(state.map.partition_of(b"k4"), b"k4", theirs, b"")
+    ask(cluster, *puts(cluster, *KEYS, value="new"))
+    cluster.run_for(1.0)
+    assert values(cluster.get("n2", "k4", r=3)) == [b"new of k4"]
+
+
+def test_a_retry_among_other_puts_is_looked_up_and_applied_once(cluster: VirtualCluster) -> None:
+    (first,) = puts(cluster, "k", kind=PutKind.BLIND)
+    ask(cluster, first)
+    again = msgspec.structs.replace(first, id=first.id + 5000, attempt=1)
+    done = ask(cluster, *puts(cluster, "a"), again, *puts(cluster, "b"))
+    assert all(isinstance(one, PutDone) for one in done)
+    assert values(cluster.get("n2", "k")) == [b"v of k"]
+    stored = decode_object(cluster.copies("k")["n1"] or b"")
+    assert [counter for _, counter, _ in stored.context.vector] == [1]
+
+
+def test_where_a_copy_is_doubted_no_get_of_the_frame_counts_it_as_evidence(
+    cluster: VirtualCluster,
+) -> None:
+    ask(cluster, *puts(cluster, "a", "b"))
+    cluster.run_for(0.1)
+    cluster.cut.add(("n3", "n1"))
+    cluster.node("n1").state.replica.doubted.add(b"a")
+    doubted, sound = ask(cluster, *gets(cluster, "a", "b"))
+    assert isinstance(doubted, Failed)
+    assert doubted.kind == FailureKind.UNAVAILABLE
+    assert isinstance(sound, GetDone)
+
+
+def test_while_somebody_watches_every_request_of_a_frame_is_told_of(
+    cluster: VirtualCluster,
+) -> None:
+    cluster.send("n1", ClientAdmin(1, "operations", {}))
+    cluster.answer(1)
+    ask(cluster, *puts(cluster, "a", "b"), *gets(cluster, "a", "b"))
+    cluster.send("n1", ClientAdmin(2, "operations", {}))
+    told = cluster.answer(2)
+    assert isinstance(told, AdminDone)
+    rows = [(row["op"], row["key"]) for row in told.result["operations"]]
+    assert sorted(rows) == [("get", "a"), ("get", "b"), ("put", "a"), ("put", "b")]
 
 
 @pytest.mark.parametrize(

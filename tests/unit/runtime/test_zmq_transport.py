@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 
@@ -321,6 +322,46 @@ def test_a_turn_takes_in_a_bounded_number_of_bytes(
 
     wait_until(lambda: len(served.node.requests) == 9, turn)
     assert max(taken) <= 3
+
+
+def test_what_a_turn_left_makes_the_next_poll_return_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zmq_transport, "FRAMES_PER_TURN_MAX", 1)
+    served = cluster.serve("n1")
+    client = cluster.client()
+    ask(client, served, 0)
+    for number in range(1, 6):
+        client.send([ClientDescribe(number)])
+    wait_until(lambda: bool(served.transport._clients.get(zmq.EVENTS) & zmq.POLLIN))
+    served.transport._readiness.ask_again(
+        served.transport._clients_descriptor, served.transport._clients
+    )
+    for number in range(1, 6):
+        assert served.transport.poll(10_000)
+        ((_, requests),) = served.transport.receive_client_requests()
+        assert [one.id for one in requests] == [number]
+
+
+def test_a_request_that_came_while_answers_were_sent_is_found(cluster: Cluster) -> None:
+    """Sending takes in what the socket has been told, and its descriptor falls silent."""
+    served = cluster.serve("n1")
+    transport, client = served.transport, cluster.client()
+    ask(client, served, 0)
+    client.send([ClientDescribe(1)])
+    wait_until(lambda: transport.poll(100) and transport._clients_wait)
+    ((identity, _),) = transport.receive_client_requests()
+    client.send([ClientDescribe(2)])
+    silent = select.poll()
+    silent.register(transport._clients_descriptor, select.POLLIN)
+    assert silent.poll(10_000)
+    outbox = Outbox()
+    outbox.reply(identity, QuorumSet(1))
+    # libzmq looks at what it was told only now and then while it sends.
+    wait_until(lambda: not silent.poll(0), lambda: transport.send(outbox, 1))
+    assert transport.poll(10_000)
+    ((_, requests),) = transport.receive_client_requests()
+    assert requests == [ClientDescribe(2)]
 
 
 # ------------------------------------------------------------------ replies
