@@ -38,10 +38,11 @@ from node.replication.get_coordinator import GetCoordinator
 from node.replication.hinted_handoff import HintedHandoff
 from node.replication.prior_read import PriorRead
 from node.replication.put_coordinator import PutCoordinator
-from node.replication.quorum import Outcome, Quorum
+from node.replication.quorum import Quorum
 from node.replication.read_round import ReadRound
 from node.replication.replica import Minted, Replica
 from node.replication.replica_service import ReplicaService
+from node.replication.request_batch import RequestBatch
 from tests import virtual_hosts
 from tests.virtual_hosts import DeathStep, Host, VirtualHosts
 
@@ -119,18 +120,11 @@ def write_quorum_counts_a_node_twice(patch: pytest.MonkeyPatch) -> None:
     """Acknowledgements are counted, not acknowledging nodes."""
 
     def add_ack(self: Quorum, node: str) -> bool:
-        self._waiting.discard(node)
         self.acked.append(node)
+        self.filled.add(f"{node} for the {len(self.acked)}th time")
         return True
 
-    def outcome(self: Quorum) -> Outcome:
-        if len(self.acked) >= self.needed:
-            return Outcome.REACHED
-        waiting = len(self.acked) + len(self._waiting)
-        return Outcome.PENDING if waiting >= self.needed else Outcome.MISSED
-
     patch.setattr(Quorum, "add_ack", add_ack)
-    patch.setattr(Quorum, "outcome", property(outcome))
 
 
 def merge_keeps_one_sibling(patch: pytest.MonkeyPatch) -> None:
@@ -273,6 +267,16 @@ def restored_backup_is_taken_for_a_crash(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(virtual_hosts, "open_identity", open_regardless)
 
 
+def batch_is_all_of_one_kind(patch: pytest.MonkeyPatch) -> None:
+    """A replica that agrees to a batch is taken to agree to every request of it."""
+    agree = RequestBatch._agree
+
+    def agree_to_all(self: RequestBatch[Any], sender: str, but: Any, now: Any) -> None:
+        agree(self, sender, (), now)
+
+    patch.setattr(RequestBatch, "_agree", agree_to_all)
+
+
 def trace_clocks_are_not_merged(patch: pytest.MonkeyPatch) -> None:
     """Every node counts its own events and never looks at the clocks that frames carry."""
     patch.setattr(TraceClock, "merge", lambda self, sender, encoded: None)
@@ -300,5 +304,6 @@ ALL: tuple[Variant, ...] = (
     overwrite_trusts_its_own_copy,
     what_replaced_a_damaged_copy_counts,
     restored_backup_is_taken_for_a_crash,
+    batch_is_all_of_one_kind,
     trace_clocks_are_not_merged,
 )
