@@ -12,9 +12,11 @@ The story of one put, with the file it passes at each step:
                                        client has seen (context), or nothing (blind)
               replication/replica      mints the new version: `causality/siblings.put_version`
               storage/engine           memtable and commit log; nothing is durable yet
-              outbox                   ReplicaPut for the other replicas
+              outbox                   ReplicaPut for the other replicas (one message for all puts
+                                       of a frame that go to the same ones: `replication/put_batch`)
               runtime/event_loop       COMMIT, and only then: send
-    peers  ─▶ node                     `on_replica_puts` merges, commits, acknowledges
+    peers  ─▶ replication/replica_service
+                                       `on_replica_put` merges, commits, acknowledges
     acks   ─▶ replication/quorum       counts slots; at W the client is answered
               replication/read_round   an overwrite learns what else there was, and covers that too
               replication/hinted_handoff

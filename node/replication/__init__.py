@@ -5,6 +5,8 @@
 * `put_coordinator`, `get_coordinator`, `scan_coordinator`: one object per request in flight, which
   moves messages around an accumulator.
 * `request`: what the three have in common.
+* `request_batch`, `put_batch`, `get_batch`: requests that came together share messages and a
+  quorum, until something sets one of them apart.
 * `operation_trace`: the last operations of this node, kept while somebody watches.
 * `merkle_tree`, `merkle_pair`: what a node holds, as hashes; of one node, and of a pair.
 * `anti_entropy`: which nodes are compared when; `anti_entropy_comparison` asks, along an

@@ -14,6 +14,9 @@ from node.replication.request import Origin, RequestCoordinator
 from node.replication.request_batch import Grouping, RequestBatch, RequestTable, least_deadline_ms
 from node.replication.slots import Slots
 
+OVERHEAD_BYTES = 32
+"""Of a get in a message, besides its key."""
+
 
 class GetBatch(RequestBatch[ClientGet]):
     """Coordinates gets that ask for nothing special."""
@@ -35,7 +38,7 @@ class GetBatch(RequestBatch[ClientGet]):
 
     def add(self, request: ClientGet, partition: int, record: Record) -> None:
         """One more; `record`: the copy here, which is evidence. Before `start`."""
-        self._take(request, partition)
+        self._take(request, partition, len(request.key) + OVERHEAD_BYTES)
         self._records.append(record)
 
     def start(self, now: Instant) -> None:
@@ -124,6 +127,7 @@ def batches_of_gets(
                 except CorruptRecordError:
                     record = None
                 if record is not None:
+                    batch = grouping.with_room(batch, len(key) + OVERHEAD_BYTES)
                     batch.add(request, partition, record)
                     continue
         alone.append(request)

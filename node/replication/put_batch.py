@@ -19,6 +19,8 @@ from node.replication.request import Origin, RequestCoordinator
 from node.replication.request_batch import Grouping, RequestBatch, RequestTable, least_deadline_ms
 from node.replication.slots import Slots
 
+OVERHEAD_BYTES: Final = 64
+"""Of a put in a message, besides key, object and requests."""
 _OVERWRITE: Final = int(PutKind.OVERWRITE)
 _KINDS: Final = (_OVERWRITE, int(PutKind.BLIND))
 
@@ -45,12 +47,18 @@ class PutBatch(RequestBatch[ClientPut]):
         self._before: list[StoredObject] = []
         """The copies on which overwrites were built."""
 
-    def add(self, request: ClientPut, partition: int, minted: Minted, before: StoredObject) -> None:
-        """One more, stored here in this turn. Before `start`."""
-        self._take(request, partition)
+    def add(
+        self,
+        request: ClientPut,
+        partition: int,
+        minted: Minted,
+        before: StoredObject,
+        size_bytes: int,
+    ) -> None:
+        """One more, stored here in this turn; `size_bytes`: what is sent of it. Before `start`."""
+        self._take(request, partition, size_bytes)
         self._minted.append(minted)
         self._before.append(before)
-        self.bytes += len(minted.record.content)
 
     def start(self, now: Instant) -> None:
         quorum = self.state.quorum
@@ -151,8 +159,9 @@ def batches_of_puts(
             alone.append(request)
             continue
         overwrites = request.kind == _OVERWRITE
+        alike = overwriting if overwrites else blind
         partition = partition_of(key)
-        batch = (overwriting if overwrites else blind).batch_for(partition)
+        batch = alike.batch_for(partition)
         copy = None
         if batch is not None and overwrites:
             copy = copy_to_overwrite(state, request, partition, batch.slots)
@@ -173,5 +182,8 @@ def batches_of_puts(
         except OverloadedError:
             alone.append(request)
         else:
-            batch.add(request, partition, minted, EMPTY_OBJECT if copy is None else copy.stored)
+            record = minted.record
+            size_bytes = len(key) + len(record.content) + len(record.recent) + OVERHEAD_BYTES
+            before = EMPTY_OBJECT if copy is None else copy.stored
+            alike.with_room(batch, size_bytes).add(request, partition, minted, before, size_bytes)
     return overwriting.batches + blind.batches, alone

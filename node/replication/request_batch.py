@@ -29,7 +29,7 @@ from node.replication.slots import Slots, choose_slots
 BATCH_MAX = 256
 """Requests in a batch."""
 BATCH_BYTES_MAX = 256 * 1024
-"""A batch takes no more when its values have so many bytes: they travel in one message."""
+"""What a batch sends to a replica, but for a single large request: it travels in one message."""
 LEAST_SHARE = 0.5
 """Whoever has less than this part of the time that replicas get at most goes alone, and does not
 cut short the others' time."""
@@ -68,6 +68,7 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         "_requests",
         "_table",
         "bytes",
+        "is_full",
         "size",
         "slots",
     )
@@ -85,7 +86,9 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         self.size = 0
         """How many have not left the batch."""
         self.bytes = 0
-        """Of what is sent for them, besides their keys."""
+        """Of what is sent for them."""
+        self.is_full = False
+        """Whether it takes no more."""
         self._table = table
         self.slots = slots
         self._began = now
@@ -95,16 +98,13 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         self._apart: dict[int, RequestCoordinator] = {}
         """Those that left, by their places in the batch."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes no more."""
-        return self.size >= BATCH_MAX or self.bytes >= BATCH_BYTES_MAX
-
-    def _take(self, request: Request, partition: int) -> None:
+    def _take(self, request: Request, partition: int, size_bytes: int) -> None:
         """One more. The first deadline is that of all."""
         self._requests.append(request)
         self._partitions.append(partition)
+        self.bytes += size_bytes
         self.size += 1
+        self.is_full = self.size >= BATCH_MAX
         self.deadline_ms = min(self.deadline_ms, request.deadline_ms)
 
     def _begin_quorum(self, needed: int) -> None:
@@ -189,6 +189,7 @@ class Grouping(Generic[Batch]):
     def __init__(self, state: NodeState, new_batch: Callable[[Slots], Batch]) -> None:
         self.batches: list[Batch] = []
         """In the order in which they were begun."""
+        self._bytes_max = min(BATCH_BYTES_MAX, state.limits.frame_bytes_max // 2)
         self._state = state
         self._new_batch = new_batch
         self._owners = state.map.owners
@@ -212,7 +213,16 @@ class Grouping(Generic[Batch]):
         if slots.degraded or state.name not in slots.by_node:
             return None
         batch = self._by_others.get(slots.others)
-        if batch is None or batch.is_full:
-            batch = self._by_others[slots.others] = self._new_batch(slots)
-            self.batches.append(batch)
+        return self._begin(slots) if batch is None or batch.is_full else batch
+
+    def _begin(self, slots: Slots) -> Batch:
+        batch = self._by_others[slots.others] = self._new_batch(slots)
+        self.batches.append(batch)
         return batch
+
+    def with_room(self, batch: Batch, size_bytes: int) -> Batch:
+        """This batch, or another for the same replicas if so much more would be too much."""
+        if batch.bytes + size_bytes <= self._bytes_max or not batch.size:
+            return batch
+        batch.is_full = True
+        return self._begin(batch.slots)

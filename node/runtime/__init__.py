@@ -2,8 +2,8 @@
 
 One turn of a node, and the file each step lives in:
 
-1. `event_loop` waits until a socket, a timer or a signal needs it, and reads the clock once
-   (`system_clock`).
+1. `event_loop` waits until a socket, a timer or a signal needs it (`readiness`), and reads the
+   clock once (`system_clock`).
 2. `zmq_transport` drains every waiting frame; `authenticator` has already refused strangers, so
    what arrives was sent by the holder of a key (`security`). Malformed frames are counted
    (`traffic_counters`), logged sparingly (`node_log`) and dropped.

@@ -34,7 +34,6 @@ from node.protocol.client_messages import (
     ClientRequest,
 )
 from node.protocol.codec import (
-    MESSAGES_PER_FRAME_MAX,
     MalformedFrameError,
     decode_peer_frame,
     decode_requests,
@@ -47,6 +46,7 @@ from node.protocol.messages import (
 )
 from node.runtime.authenticator import CLIENT_DOMAIN, PEER_DOMAIN, Authenticator
 from node.runtime.curve_sockets import bind, link_socket, server_socket
+from node.runtime.frame_splitting import split_into_frames
 from node.runtime.link_delays import HeldFrame, LinkDelays
 from node.runtime.link_faults import LinkFaults
 from node.runtime.peer_link import PeerLink
@@ -69,7 +69,6 @@ _MORE = int(zmq.SNDMORE) | _NOBLOCK
 
 logger = logging.getLogger(__name__)
 
-_Message = TypeVar("_Message")
 _Taken = TypeVar("_Taken")
 
 
@@ -340,7 +339,7 @@ class ZmqTransport:
         def encode(part: list[PeerMessage]) -> bytes:
             return encode_peer_frame(PeerFrame(self.name, ring_epoch, part, self._trace))
 
-        return self._frames(messages, encode, self.peer_traffic)
+        return split_into_frames(messages, encode, self._limits.frame_bytes_max, self.peer_traffic)
 
     def _hand_over(self, link: PeerLink, data: bytes, messages: int) -> None:
         try:
@@ -390,7 +389,8 @@ class ZmqTransport:
 
     def _send_to_client(self, client: bytes, replies: list[ClientReply]) -> None:
         traffic = self.client_traffic
-        for part, data in self._frames(replies, encode_replies, traffic):
+        bytes_max = self._limits.frame_bytes_max
+        for part, data in split_into_frames(replies, encode_replies, bytes_max, traffic):
             try:
                 self._clients.send(client, _MORE)
                 self._clients.send(data, _NOBLOCK)
@@ -398,33 +398,6 @@ class ZmqTransport:
                 traffic.dropped[_why_not_to_client(error)] += len(part)
             else:
                 traffic.sent(len(part), len(data))
-
-    def _frames(
-        self,
-        messages: list[_Message],
-        encode: Callable[[list[_Message]], bytes],
-        traffic: TrafficCounters,
-    ) -> list[tuple[list[_Message], bytes]]:
-        """Encode messages as one frame, or by halves as several if it gets too large.
-
-        Half of what a receiver accepts is the aim; a single message may be as large as that.
-        """
-        size_max = self._limits.frame_bytes_max // 2
-        if len(messages) <= MESSAGES_PER_FRAME_MAX:
-            data = encode(messages)
-            if len(data) <= size_max:
-                return [(messages, data)]
-            if len(messages) == 1:
-                if len(data) <= self._limits.frame_bytes_max:
-                    return [(messages, data)]
-                traffic.dropped["oversized"] += 1
-                logger.error("dropped a message of %d bytes: over the frame limit", len(data))
-                return []
-        middle = len(messages) // 2
-        return [
-            *self._frames(messages[:middle], encode, traffic),
-            *self._frames(messages[middle:], encode, traffic),
-        ]
 
     def publish(self, topic: bytes, line: bytes) -> None:
         """Offer one event to subscribers; those whose queue is full miss it."""

@@ -9,6 +9,7 @@ import pytest
 
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import decode_object
+from node.config import LimitsConfig
 from node.errors import FailureKind
 from node.protocol.client_messages import (
     AdminDone,
@@ -407,7 +408,26 @@ def test_batches_have_a_bounded_length_and_size(
     monkeypatch.setattr(request_batch, "BATCH_MAX", 100)
     monkeypatch.setattr(request_batch, "BATCH_BYTES_MAX", 1)
     ask(cluster, *puts(cluster, *KEYS, value="new"))
-    assert tap.kinds[ReplicaPuts] == 2 * 3 + 2 * len(KEYS)
+    assert tap.kinds[ReplicaPuts] == 2 * 3 + 2 * len(KEYS), "each is too large for any company"
+    ask(cluster, *gets(cluster, *KEYS))
+    assert tap.kinds[ReplicaGets] == 2 * 3 + 2 * len(KEYS)
+
+
+def test_a_batch_is_never_larger_than_a_frame_may_be() -> None:
+    limits = LimitsConfig(value_bytes_max=8_000, frame_bytes_max=16_000)
+    cluster = VirtualCluster(3, limits=limits)
+    sizes: list[int] = []
+
+    def weigh(_sender: str, _receiver: str, message: PeerMessage) -> bool:
+        if isinstance(message, ReplicaPuts):
+            sizes.append(sum(len(put[0]) + len(put[1]) for put in message.puts))
+        return True
+
+    cluster.tap = weigh
+    done = ask(cluster, *puts(cluster, *KEYS, value="x" * 3_000))
+    assert all(isinstance(one, PutDone) for one in done)
+    assert len(sizes) == 2 * 4
+    assert max(sizes) <= 8_000
 
 
 def test_while_an_owner_is_away_requests_go_alone(cluster: VirtualCluster) -> None:

@@ -31,7 +31,7 @@ from node.protocol.messages import (
 from node.protocol.repair_messages import (
     HandoffAck,
 )
-from node.runtime import zmq_transport
+from node.runtime import frame_splitting, zmq_transport
 from node.runtime.security import (
     create_keys,
     key_path,
@@ -273,7 +273,7 @@ def test_one_message_over_the_frame_limit_is_dropped_and_the_others_are_sent(
 def test_more_messages_than_a_frame_may_hold_are_split(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zmq_transport, "MESSAGES_PER_FRAME_MAX", 3)
+    monkeypatch.setattr(frame_splitting, "MESSAGES_PER_FRAME_MAX", 3)
     n1, n2 = linked(cluster)
     outbox = Outbox()
     for number in range(10):
