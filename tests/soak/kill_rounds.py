@@ -14,7 +14,7 @@ import threading
 import time
 
 import kvctl
-from tests.soak.writers import Writer, account_of, lost_writes
+from tests.soak.writers import BatchWriter, Writer, account_of, lost_writes
 
 
 def main() -> int:
@@ -23,12 +23,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--writers", type=int, default=3)
+    parser.add_argument("--in-flight", type=int, default=1, help="puts under way per writer")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     stop = threading.Event()
     with kvctl.Cluster(nodes=options.nodes) as cluster:
-        writers = [Writer(cluster, index, stop) for index in range(options.writers)]
+        writers = [
+            BatchWriter(cluster, index, stop, options.in_flight)
+            if options.in_flight > 1
+            else Writer(cluster, index, stop)
+            for index in range(options.writers)
+        ]
         for writer in writers:
             writer.start()
         started_s = time.monotonic()

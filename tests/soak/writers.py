@@ -7,7 +7,9 @@ import threading
 from collections.abc import Sequence
 
 import kvctl
+from kvctl.client.request import Pending
 from node.errors import IndeterminateError, StoreError
+from node.protocol.client_messages import ClientPut
 
 KEYS_PER_WRITER = 2000
 
@@ -50,6 +52,40 @@ class Writer(threading.Thread):
                     self.indeterminate += 1
                 except StoreError:
                     self.refused += 1
+
+
+class BatchWriter(Writer):
+    """Keeps many puts in flight, those of one key in their order, so that frames hold several."""
+
+    def __init__(
+        self, cluster: kvctl.Cluster, index: int, stop: threading.Event, in_flight: int
+    ) -> None:
+        super().__init__(cluster, index, stop)
+        self._in_flight = in_flight
+
+    def run(self) -> None:
+        rng = random.Random(self._index)
+        number = 0
+        with (
+            self._cluster.client() as client,
+            client.batch(self._in_flight, ordered=True, on_done=self._on_done) as batch,
+        ):
+            while not self._stop_writing.is_set():
+                number += 1
+                key = f"w{self._index}/k{rng.randrange(KEYS_PER_WRITER)}"
+                self.attempted[key] = number
+                batch.put(key, str(number))
+
+    def _on_done(self, pending: Pending) -> None:
+        request = pending.request
+        assert isinstance(request, ClientPut)
+        assert request.value is not None
+        if pending.error is None:
+            self.acknowledged[pending.key.decode()] = int(request.value)
+        elif isinstance(pending.error, IndeterminateError):
+            self.indeterminate += 1
+        else:
+            self.refused += 1
 
 
 def lost_writes(cluster: kvctl.Cluster, writers: list[Writer]) -> list[str]:
