@@ -68,8 +68,9 @@ class Outbox:
             queue.append(message)
 
     def reply_all(self, client: bytes, messages: list[ClientReply]) -> None:
-        """Queue answers for one client."""
-        self.to_clients.setdefault(client, []).extend(messages)
+        """Queue answers for one client, if there are any."""
+        if messages:
+            self.to_clients.setdefault(client, []).extend(messages)
 
     def record(self, kind: str, **fields: Any) -> None:
         """Queue an event; the runtime adds time, node and sequence number."""

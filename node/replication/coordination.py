@@ -86,6 +86,8 @@ class Coordination:
                 request = self._requests.get(request_id)
                 if request is not None:
                     self.step(request, now, request.on_deadline)
+                    if not request.done:
+                        self._deadlines.add(request_id, request.deadline_ms)
         self._forwarding.on_tick(now)
 
     def next_ms(self) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from node.errors import CorruptRecordError
 from node.node_state import NodeState
 from node.ports import Instant, Record
@@ -42,14 +44,14 @@ class GetBatch(RequestBatch[ClientGet]):
         self._records.append(record)
 
     def start(self, now: Instant) -> None:
-        self._begin_quorum(self.state.quorum.r)
+        self._begin(self._defaults.r)
         message = ReplicaGets(
             self.id,
             [
                 (request.key, record.digest)
                 for request, record in zip(self._requests, self._records, strict=True)
             ],
-            self.deadline_ms,
+            self._ends_ms,
         )
         self.state.outbox.send_to_all(self.slots.others, message)
         self._consider()
@@ -61,8 +63,8 @@ class GetBatch(RequestBatch[ClientGet]):
         self._agree(sender, but, now)
 
     def on_replica_get_reply(self, sender: str, message: ReplicaGetReply, now: Instant) -> None:
-        if message.at in self._apart or self._quorum.is_waiting_for(sender):
-            one = self._part(message.at)
+        one = self._part_to_hear(sender, message.at)
+        if one is not None:
             self._table.step(one, now, one.on_replica_get_reply, sender, message)
 
     def _tell_agreed(self, one: RequestCoordinator, sender: str, now: Instant) -> None:
@@ -81,7 +83,9 @@ class GetBatch(RequestBatch[ClientGet]):
         )
 
     def _alone(self, at: int) -> GetCoordinator:
-        request = self._requests[at]
+        request = msgspec.structs.replace(
+            self._requests[at], r=self._defaults.r, mode=self._default_mode
+        )
         origin = Origin(self.origin.client, request.id)
         one = GetCoordinator(
             self.state, request, self._partitions[at], self.slots, origin, self._began

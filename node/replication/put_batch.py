@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import EMPTY_OBJECT, StoredObject, encode_context
 from node.errors import OverloadedError
@@ -61,14 +63,14 @@ class PutBatch(RequestBatch[ClientPut]):
         self._before.append(before)
 
     def start(self, now: Instant) -> None:
-        quorum = self.state.quorum
+        quorum = self._defaults
         # Overwriting needs R witnesses of what was there, and an acknowledgement is one.
-        self._begin_quorum(max(quorum.w, quorum.r) if self._overwrites else quorum.w)
+        self._begin(max(quorum.w, quorum.r) if self._overwrites else quorum.w)
         puts = []
         for request, one in zip(self._requests, self._minted, strict=True):
             record = one.record
             puts.append((request.key, record.content, record.recent, one.base, one.base_recent))
-        message = ReplicaPuts(self.id, puts, self.deadline_ms, self._overwrites)
+        message = ReplicaPuts(self.id, puts, self._ends_ms, self._overwrites)
         self.state.outbox.send_to_all(self.slots.others, message)
         self._consider()
 
@@ -79,8 +81,8 @@ class PutBatch(RequestBatch[ClientPut]):
         self._agree(sender, but, now)
 
     def on_replica_put_report(self, sender: str, message: ReplicaPutReport, now: Instant) -> None:
-        if message.at in self._apart or self._quorum.is_waiting_for(sender):
-            one = self._part(message.at)
+        one = self._part_to_hear(sender, message.at)
+        if one is not None:
             self._table.step(one, now, one.on_replica_put_report, sender, message)
 
     def _tell_agreed(self, one: RequestCoordinator, sender: str, now: Instant) -> None:
@@ -104,7 +106,9 @@ class PutBatch(RequestBatch[ClientPut]):
         return not self._quorum.complete
 
     def _alone(self, at: int) -> PutCoordinator:
-        request = self._requests[at]
+        request = msgspec.structs.replace(
+            self._requests[at], w=self._defaults.w, mode=self._default_mode
+        )
         origin = Origin(self.origin.client, request.id)
         one = PutCoordinator(
             self.state, request, self._partitions[at], self.slots, origin, self._began

@@ -72,7 +72,7 @@ class ReplicaService:
         Raises `ProtocolError` on bytes that are no object.
         """
         state, key, stands_for = self._state, message.key, message.stands_for
-        if self._refuses_put(sender, message.id, message.deadline_ms, now):
+        if self._refuses_puts(sender, message.id, message.deadline_ms, 1, now):
             return
         if stands_for and not state.handoff.has_room():
             self.refuse(sender, message.id, FailureKind.OVERLOADED, "has no room for hints")
@@ -97,7 +97,7 @@ class ReplicaService:
         Raises `ProtocolError` on bytes that are no object; what came before them is stored, and
         nothing acknowledged.
         """
-        if self._refuses_put(sender, message.id, message.deadline_ms, now):
+        if self._refuses_puts(sender, message.id, message.deadline_ms, len(message.puts), now):
             return
         state = self._state
         partition_of, report, but = state.map.partition_of, message.report, []
@@ -113,11 +113,13 @@ class ReplicaService:
                 state.outbox.send(sender, ReplicaPutReport(message.id, *testimony, at))
         state.outbox.send(sender, ReplicaPutAck(message.id, but))
 
-    def _refuses_put(self, sender: str, message_id: int, deadline_ms: int, now: Instant) -> bool:
+    def _refuses_puts(
+        self, sender: str, message_id: int, deadline_ms: int, count: int, now: Instant
+    ) -> bool:
         """Whether nothing may be stored now; whoever asked is told."""
         state = self._state
         if deadline_ms < self._oldest_ms(now):
-            state.stale_requests += 1
+            state.stale_requests += count
             self.refuse(sender, message_id, FailureKind.UNAVAILABLE, "past its deadline")
             return True
         if not state.storage.accepts_writes():

@@ -80,7 +80,7 @@ class RequestCoordinator(ABC):
 
     @abstractmethod
     def on_deadline(self, now: Instant) -> None:
-        """Time is over: answer with what is known, and be done."""
+        """Time is over: answer with what is known, and be done, or have a later deadline."""
 
     # Not abstract: a request that asked for no such answer ignores a late or stray one.
 

@@ -8,8 +8,10 @@ has reached:
     17 gets ── n2: the same ──▶ 17 answers
        └─ n3: the same, but for the 5th ──▶ the 5th alone: waits for n3's copy, merges it, mends
 
-A replica that is lost, or the deadline, does so with all that still wait for something. So a batch
-decides nothing unusual, and every rule of a request stands in its coordinator only.
+A replica that is lost, or the deadline, does so with all that still wait for something. From then
+on the batch hands them what it hears, as long as they wait for answers to its own messages: a round
+that one of them begins later is its own affair. So a batch decides nothing unusual, and every rule
+of a request stands in its coordinator only.
 """
 
 from __future__ import annotations
@@ -63,6 +65,10 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
     __slots__ = (
         "_apart",
         "_began",
+        "_default_mode",
+        "_defaults",
+        "_ends_ms",
+        "_ids",
         "_partitions",
         "_quorum",
         "_requests",
@@ -90,6 +96,8 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         self.is_full = False
         """Whether it takes no more."""
         self._table = table
+        self._defaults, self._default_mode = state.quorum, int(state.mode_of(0))
+        """What these requests started with, whatever the node is told later."""
         self.slots = slots
         self._began = now
         self._requests: list[Request] = []
@@ -97,20 +105,25 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         """Of their keys, in the same order."""
         self._apart: dict[int, RequestCoordinator] = {}
         """Those that left, by their places in the batch."""
+        self._ids: dict[int, int] = {}
+        """Under which id each of them left."""
 
     def _take(self, request: Request, partition: int, size_bytes: int) -> None:
-        """One more. The first deadline is that of all."""
+        """One more."""
         self._requests.append(request)
         self._partitions.append(partition)
         self.bytes += size_bytes
         self.size += 1
         self.is_full = self.size >= BATCH_MAX
-        self.deadline_ms = min(self.deadline_ms, request.deadline_ms)
 
-    def _begin_quorum(self, needed: int) -> None:
-        """This node has done what is asked of the others."""
+    def _begin(self, needed: int) -> None:
+        """No more come; this node has done what is asked of the others."""
         self._quorum = Quorum(needed, self.slots.by_node)
         self._quorum.add_ack(self.state.name)
+        deadlines = [request.deadline_ms for request in self._requests]
+        self._ends_ms = min(self.deadline_ms, max(deadlines))
+        """When the last of them is over; `deadline_ms` is when the first is."""
+        self.deadline_ms = min(self.deadline_ms, *deadlines)
 
     # ------------------------------------------------------------ answers
 
@@ -121,7 +134,7 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         for at in but:
             self._part(at)
         self._quorum.add_ack(sender)
-        for at, one in self._apart.items():
+        for at, one in self._listening():
             if at not in but:
                 self._tell_agreed(one, sender, now)
         self._consider()
@@ -131,7 +144,7 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         if not self.answered and len(quorum.filled) >= quorum.needed:
             self.answered = True
             self._answer_all(tuple(quorum.acked))
-        self.done = quorum.complete and not self._apart
+        self.done = quorum.complete and not self._listening()
 
     @abstractmethod
     def _answer_all(self, acked: tuple[str, ...]) -> None:
@@ -154,6 +167,7 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
             if not 0 <= at < len(self._requests):
                 raise ProtocolError(f"a batch of {len(self._requests)} has no number {at}.")
             one = self._apart[at] = self._alone(at)
+            self._ids[at] = one.id
             self.size -= 1
             self._table.adopt(one)
         return one
@@ -161,6 +175,21 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
     def _part_all(self) -> None:
         for at in range(len(self._requests)):
             self._part(at)
+
+    def _listening(self) -> list[tuple[int, RequestCoordinator]]:
+        """Those that left and wait for answers to the batch's messages, with their places."""
+        ids = self._ids
+        return [(at, one) for at, one in self._apart.items() if not one.done and one.id == ids[at]]
+
+    def _part_to_hear(self, sender: str, at: int) -> RequestCoordinator | None:
+        """Who at this place is to hear of an answer about it alone; None if nobody is any more.
+
+        Raises `ProtocolError`.
+        """
+        if at not in self._apart and not self._quorum.is_waiting_for(sender):
+            return None
+        one = self._part(at)
+        return one if one.id == self._ids[at] else None
 
     @property
     def _matters(self) -> bool:
@@ -173,14 +202,17 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         if self._matters:
             self._part_all()
         self._quorum.add_failure(peer)
-        for one in self._apart.values():
+        for _, one in self._listening():
             self._table.step(one, now, one.on_link_lost, peer)
         self._consider()
 
     def on_deadline(self, now: Instant) -> None:
         if self._matters:
-            self._part_all()  # their own deadlines come at once, or soon
-        self.done = True
+            self._part_all()
+        if now.wall_ms < self._ends_ms and self._listening():
+            self.deadline_ms = self._ends_ms  # some have more time, and hear answers through this
+        else:
+            self.done = True
 
 
 class Grouping(Generic[Batch]):

@@ -57,14 +57,15 @@ class Authenticator:
         self.socket.bind(ZAP_ENDPOINT)
         self._read_keys()
 
-    def answer_waiting(self) -> None:
-        """Answer the handshakes that wait, up to a bound per turn."""
+    def answer_waiting(self) -> bool:
+        """Answer the handshakes that wait, up to a bound per turn; False if some may be left."""
         for _ in range(HANDSHAKES_PER_TURN_MAX):
             try:
                 request = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return True
             self.socket.send_multipart(self._reply(request))
+        return False
 
     def close(self) -> None:
         """Release the socket; CURVE handshakes in this context fail from now on."""

@@ -176,13 +176,9 @@ class ZmqTransport:
         ready = self._ready = self._readiness.wait(timeout_ms)
         self._peers_wait = self._peers_descriptor in ready
         self._clients_wait = self._clients_descriptor in ready
-        if self._doorbell in ready:
-            self._authenticator.answer_waiting()
+        if self._doorbell in ready and not self._authenticator.answer_waiting():
+            self._readiness.ask_again(self._doorbell, self._authenticator.socket)
         return bool(ready)
-
-    def is_ready(self, descriptor: int) -> bool:
-        """Whether a watched descriptor was readable at the last `poll`."""
-        return descriptor in self._ready
 
     def receive_link_changes(self) -> list[tuple[str, bool]]:
         """Links that came up (True) or went down (False), as (peer, connected), in order.

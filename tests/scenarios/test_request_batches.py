@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from node.causality.causal_context import EMPTY_CONTEXT
 from node.causality.siblings import decode_object
-from node.config import LimitsConfig
+from node.config import LimitsConfig, QuorumConfig
 from node.errors import FailureKind
 from node.protocol.client_messages import (
     AdminDone,
@@ -30,6 +31,8 @@ from node.protocol.messages import (
     ReplicaGetReply,
     ReplicaGets,
     ReplicaPut,
+    ReplicaPutAck,
+    ReplicaPutReport,
     ReplicaPuts,
     ReplicaSame,
 )
@@ -37,6 +40,16 @@ from node.replication import request_batch
 from tests.virtual_cluster import VirtualCluster
 
 KEYS = [f"k{number}" for number in range(8)]
+_ABOUT_REQUESTS = (
+    ReplicaPut,
+    ReplicaPuts,
+    ReplicaPutAck,
+    ReplicaPutReport,
+    ReplicaGet,
+    ReplicaGets,
+    ReplicaGetReply,
+    ReplicaSame,
+)
 
 
 @pytest.fixture
@@ -346,6 +359,123 @@ def test_while_somebody_watches_every_request_of_a_frame_is_told_of(
     assert isinstance(told, AdminDone)
     rows = [(row["op"], row["key"]) for row in told.result["operations"]]
     assert sorted(rows) == [("get", "a"), ("get", "b"), ("put", "a"), ("put", "b")]
+
+
+def test_late_answers_to_the_first_round_count_nothing_in_the_second(
+    cluster: VirtualCluster,
+) -> None:
+    """Whoever was replaced begins a round of its own: what n3 says of the first proves nothing."""
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    cluster.isolate(["n1"])
+    cluster.put("n2", "k4", "beside")  # which n1 does not get to know
+    cluster.heal()
+    cluster.run_for(0.05)
+    held: list[PeerMessage] = []
+
+    def tap(sender: str, receiver: str, message: PeerMessage) -> bool:
+        if (sender, receiver) == ("n3", "n1") and isinstance(
+            message, ReplicaPutAck | ReplicaPutReport
+        ):
+            held.append(message)
+            return False
+        return not (sender == "n1" and isinstance(message, ReplicaPut) and not message.report)
+
+    cluster.tap = tap
+    requests = puts(cluster, *KEYS, value="new")
+    cluster.send("n1", *requests)
+    cluster.run_for(0.02)
+    assert held
+    node = cluster.node("n1")
+    node.on_peer_frame(PeerFrame("n3", node.ring_epoch, held), cluster.now)
+    for messages in (node.outbox.to_clients.get(client, []) for client in node.outbox.to_clients):
+        assert requests[4].id not in [one.id for one in messages]
+    assert requests[4].id not in cluster.replies
+    failed = cluster.answer(requests[4].id)
+    assert isinstance(failed, Failed)
+    assert failed.kind == FailureKind.INDETERMINATE
+    cluster.tap = None
+    hints = cluster.hosts["n1"].storage.hints
+    assert {one.target for one in hints.queues()} == {"n2", "n3"}
+    assert cluster.run_until(lambda: not hints.queues(), 30.0)
+    assert [values(cluster.get("n2", "k4", r=3))] == [[b"new of k4"]]
+
+
+def test_requests_of_a_frame_keep_the_quorum_they_started_with() -> None:
+    cluster = VirtualCluster(3, r=1, w=3)
+    ask(cluster, *puts(cluster, *KEYS))
+    cluster.run_for(0.1)
+    write_behind_back(cluster, "n2", "k4", b"beside")
+    cluster.cut.add(("n1", "n3"))
+    requests = puts(cluster, *KEYS, value="new")
+    cluster.send("n1", *requests)
+    cluster.node("n1").state.set_quorum(QuorumConfig(3, 1, 1, "strict"))
+    cluster.run_for(0.02)
+    assert requests[4].id not in cluster.replies, "W was 3 when it began"
+
+
+def test_who_has_more_time_is_answered_though_another_of_the_frame_has_less(
+    cluster: VirtualCluster,
+) -> None:
+    ask(cluster, *puts(cluster, "short", "long"))
+    cluster.run_for(0.1)
+    cluster.latency_s = (0.6, 0.6)
+    (short,) = gets(cluster, "short", timeout_s=1.05)
+    (long,) = gets(cluster, "long", timeout_s=5.0)
+    long = msgspec.structs.replace(long, id=short.id + 1)
+    put_long = cluster.put_request("long", "new")
+    put_short = cluster.put_request("short", "new", timeout_s=1.05)
+    cluster.send("n1", short, long)
+    cluster.send("n1", put_short, put_long)
+    assert isinstance(cluster.answer(short.id), Failed)
+    assert isinstance(cluster.answer(long.id), GetDone)
+    assert isinstance(cluster.answer(put_short.id), Failed)
+    assert isinstance(cluster.answer(put_long.id), PutDone)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_frames_over_links_that_lose_messages_leave_no_replica_behind(seed: int) -> None:
+    """Every put ends at every primary, by acknowledgement or by hint, and every request is answered
+    once; nothing else mends the replicas here."""
+    rng = random.Random(seed)
+    n, r, w = rng.choice([(1, 1, 1), (2, 1, 2), (3, 1, 1), (3, 1, 3), (3, 2, 2), (3, 3, 1)])
+    nodes = max(2, n) + rng.choice([0, 0, 1])
+    cluster = VirtualCluster(nodes, n=n, r=r, w=w, mode=rng.choice(["strict", "sloppy"]), seed=seed)
+    answered: Counter[int] = Counter()
+    on_reply = cluster.on_reply
+
+    def count(name: str, reply: ClientReply) -> None:
+        answered[reply.id] += 1
+        on_reply(name, reply)
+
+    cluster.on_reply = count  # type: ignore[method-assign]
+    loss = rng.choice([0.0, 0.1, 0.3])
+    cluster.tap = lambda _sender, _receiver, message: (
+        not isinstance(message, _ABOUT_REQUESTS) or rng.random() >= loss
+    )
+    asked: list[int] = []
+    for _ in range(20):
+        frame: list[ClientGet | ClientPut] = []
+        for _ in range(rng.randint(1, 8)):
+            key, timeout_s = rng.choice(KEYS), rng.choice([1.2, 5.0])
+            kind = rng.choice([PutKind.OVERWRITE, PutKind.OVERWRITE, PutKind.BLIND])
+            put = cluster.put_request(key, f"v{len(asked)}", kind=kind, timeout_s=timeout_s)
+            asked.append(put.id)
+            read = rng.random() < 0.4
+            frame.append(ClientGet(put.id, put.key, put.deadline_ms) if read else put)
+        cluster.send(rng.choice(list(cluster.hosts)), *frame)
+        cluster.run_for(rng.choice([0.0, 0.0007, 0.002, 0.1]))
+    cluster.run_for(6.0)
+    assert answered == Counter(asked)
+    for name in cluster.hosts:
+        coordination = cluster.node(name)._coordination
+        assert not coordination._requests
+        assert coordination.in_flight == 0
+    cluster.tap = None
+    stores = [host.storage for host in cluster.hosts.values()]
+    assert cluster.run_until(lambda: not any(one.hints.queues() for one in stores), 60.0)
+    for key in KEYS:
+        assert len(set(cluster.copies(key).values())) == 1, key
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,23 @@ def test_a_missing_peer_key_is_a_config_error(cluster: Cluster) -> None:
     key_path(cluster.keys, "n2").unlink()
     with pytest.raises(ConfigError, match=r"n2\.key"):
         open_transport(cluster.config, cluster.keys, "n1")
+
+
+def test_more_handshakes_than_a_turn_answers_wait_for_the_next_and_no_longer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authenticator, "HANDSHAKES_PER_TURN_MAX", 2)
+    transport = cluster.serve("n1").transport
+    wait_until(lambda: not transport.poll(0))
+    knocking = transport._context.socket(zmq.DEALER)
+    knocking.linger = 0
+    knocking.connect(authenticator.ZAP_ENDPOINT)
+    for number in range(5):
+        question = [authenticator.ZAP_VERSION, b"%d" % number, b"peer", b"", b"", b"CURVE", b"key"]
+        knocking.send_multipart([b"", *question])
+    refused = [0]
+    while refused[-1] < 5 and transport.poll(10_000):
+        refused.append(transport._authenticator.refused)
+    assert refused[-1] == 5
+    assert max(later - before for before, later in itertools.pairwise(refused)) <= 2
+    knocking.close()
