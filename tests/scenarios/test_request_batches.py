@@ -361,16 +361,21 @@ def test_while_somebody_watches_every_request_of_a_frame_is_told_of(
     assert sorted(rows) == [("get", "a"), ("get", "b"), ("put", "a"), ("put", "b")]
 
 
+@pytest.mark.parametrize("known_to_n3", [True, False])
 def test_late_answers_to_the_first_round_count_nothing_in_the_second(
-    cluster: VirtualCluster,
+    cluster: VirtualCluster, known_to_n3: bool
 ) -> None:
-    """Whoever was replaced begins a round of its own: what n3 says of the first proves nothing."""
+    """Whoever was replaced begins a round of its own: what n3 says of the first proves nothing,
+    be it a report or a plain acknowledgement."""
     ask(cluster, *puts(cluster, *KEYS))
     cluster.run_for(0.1)
-    cluster.isolate(["n1"])
-    cluster.put("n2", "k4", "beside")  # which n1 does not get to know
-    cluster.heal()
-    cluster.run_for(0.05)
+    if known_to_n3:
+        cluster.isolate(["n1"])
+        cluster.put("n2", "k4", "beside")
+        cluster.heal()
+        cluster.run_for(0.05)
+    else:
+        write_behind_back(cluster, "n2", "k4", b"beside")
     held: list[PeerMessage] = []
 
     def tap(sender: str, receiver: str, message: PeerMessage) -> bool:
@@ -420,6 +425,15 @@ def test_who_has_more_time_is_answered_though_another_of_the_frame_has_less(
     ask(cluster, *puts(cluster, "short", "long"))
     cluster.run_for(0.1)
     cluster.latency_s = (0.6, 0.6)
+    deadlines_ms: dict[type, int] = {}
+
+    def note(_sender: str, _receiver: str, message: PeerMessage) -> bool:
+        if isinstance(message, ReplicaGets | ReplicaPuts):
+            deadlines_ms[type(message)] = message.deadline_ms
+        return True
+
+    cluster.tap = note
+    latest_ms = cluster.now.wall_ms + cluster.node("n1").state.timing.replica_timeout_ms
     (short,) = gets(cluster, "short", timeout_s=1.05)
     (long,) = gets(cluster, "long", timeout_s=5.0)
     long = msgspec.structs.replace(long, id=short.id + 1)
@@ -431,6 +445,24 @@ def test_who_has_more_time_is_answered_though_another_of_the_frame_has_less(
     assert isinstance(cluster.answer(long.id), GetDone)
     assert isinstance(cluster.answer(put_short.id), Failed)
     assert isinstance(cluster.answer(put_long.id), PutDone)
+    assert deadlines_ms == {ReplicaGets: latest_ms, ReplicaPuts: latest_ms}
+
+
+def test_a_batch_that_all_have_left_answers_nobody(cluster: VirtualCluster) -> None:
+    ask(cluster, *puts(cluster, *KEYS))
+    tap = Tap(cluster)
+    tap.lost = {ReplicaSame, ReplicaGetReply}
+    requests = gets(cluster, *KEYS)
+    cluster.send("n1", *requests)
+    cluster.run_for(0.01)
+    node = cluster.node("n1")
+    (batch_id,) = [one.id for one in node._coordination._requests.values() if one.size > 1]
+    everybody = list(range(len(KEYS)))
+    for peer in ("n2", "n3"):
+        told = ReplicaSame(batch_id, everybody)
+        node.on_peer_frame(PeerFrame(peer, node.ring_epoch, [told]), cluster.now)
+    assert node.outbox.to_clients == {}, "not even an empty frame"
+    node.check_invariants()
 
 
 @pytest.mark.parametrize("seed", range(40))

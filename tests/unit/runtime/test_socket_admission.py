@@ -166,15 +166,14 @@ def test_more_handshakes_than_a_turn_answers_wait_for_the_next_and_no_longer(
     monkeypatch.setattr(authenticator, "HANDSHAKES_PER_TURN_MAX", 2)
     transport = cluster.serve("n1").transport
     wait_until(lambda: not transport.poll(0))
-    knocking = transport._context.socket(zmq.DEALER)
-    knocking.linger = 0
-    knocking.connect(authenticator.ZAP_ENDPOINT)
-    for number in range(5):
-        question = [authenticator.ZAP_VERSION, b"%d" % number, b"peer", b"", b"", b"CURVE", b"key"]
-        knocking.send_multipart([b"", *question])
-    refused = [0]
-    while refused[-1] < 5 and transport.poll(10_000):
-        refused.append(transport._authenticator.refused)
+    with transport._context.socket(zmq.DEALER) as knocking:
+        knocking.linger = 0
+        knocking.connect(authenticator.ZAP_ENDPOINT)
+        for number in range(5):
+            question = [b"%d" % number, b"peer", b"", b"", b"CURVE", b"key"]
+            knocking.send_multipart([b"", authenticator.ZAP_VERSION, *question])
+        refused = [0]
+        while refused[-1] < 5 and transport.poll(10_000):
+            refused.append(transport._authenticator.refused)
     assert refused[-1] == 5
     assert max(later - before for before, later in itertools.pairwise(refused)) <= 2
-    knocking.close()
