@@ -43,6 +43,10 @@ PUSH_TARGETS_MAX = 8
 """Live peers that are told at once of a new observation; the others hear by gossip."""
 
 
+PING_PAUSE_S = 0.001
+"""Whoever asks is asked back, but not twice in one turn."""
+
+
 class Membership:
     """Runs membership for one node."""
 
@@ -200,6 +204,9 @@ class Membership:
             sender, PingAck(message.sequence, own.generation, own.heartbeat, uuid)
         )
         self._hear(sender, message.generation, message.heartbeat, now)
+        if sender not in self._state.liveness.reachable:
+            # Its link to us may have come up just now, and what it answered before be lost.
+            self._probe(sender, now, pause_s=PING_PAUSE_S)
 
     def on_ping_ack(self, sender: str, message: PingAck, now: Instant) -> bool:
         """A direct answer: the only thing that makes a peer reachable. True if it just did."""

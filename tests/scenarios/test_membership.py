@@ -10,6 +10,7 @@ from node.protocol.client_messages import (
 from node.protocol.messages import (
     GossipDeltas,
     GossipReply,
+    PingAck,
 )
 from tests.virtual_cluster import VirtualCluster
 
@@ -296,3 +297,21 @@ def test_the_same_seed_gives_the_same_beliefs_at_the_same_moments():
         return cluster.time_s, cluster.events
 
     assert run() == run()
+
+
+def test_nodes_that_start_together_find_each_other_at_once():
+    """n1's link came up first, so n2 could not answer; when n2's comes up, n1 asks once more."""
+    cluster = VirtualCluster(3)
+    cluster.tap = lambda sender, receiver, message: (
+        not ((sender, receiver) == ("n2", "n1") and isinstance(message, PingAck))
+    )
+    for name, peer in (("n1", "n2"), ("n2", "n1")):
+        cluster._notice_link(name, peer, False)
+    cluster._notice_link("n1", "n2", True)
+    cluster.run_for(0.01)
+    cluster.tap = None
+    assert "n2" not in cluster.node("n1").state.liveness.reachable
+    cluster._notice_link("n2", "n1", True)
+    for name, peer in (("n1", "n2"), ("n2", "n1")):
+        reachable = cluster.node(name).state.liveness.reachable
+        assert cluster.run_until(lambda r=reachable, p=peer: p in r, 0.02)
