@@ -80,14 +80,12 @@ class Coordination:
 
     def on_tick(self, now: Instant) -> None:
         """Tell requests whose deadline has come."""
-        due_ms = self._deadlines.next_ms
-        if due_ms is not None and now.wall_ms >= due_ms:
-            for request_id in self._deadlines.due(now.wall_ms):
-                request = self._requests.get(request_id)
-                if request is not None:
-                    self.step(request, now, request.on_deadline)
-                    if not request.done:
-                        self._deadlines.add(request_id, request.deadline_ms)
+        for request_id in self._deadlines.due(now.wall_ms):
+            request = self._requests.get(request_id)
+            if request is not None:
+                self.step(request, now, request.on_deadline)
+                if not request.done:
+                    self._deadlines.add(request_id, request.deadline_ms)
         self._forwarding.on_tick(now)
 
     def next_ms(self) -> int | None:

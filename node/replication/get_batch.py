@@ -14,34 +14,16 @@ from node.protocol.messages import ReplicaGetReply, ReplicaGets
 from node.replication.get_coordinator import GetCoordinator
 from node.replication.request import Origin, RequestCoordinator
 from node.replication.request_batch import Grouping, RequestBatch, RequestTable, least_deadline_ms
-from node.replication.slots import Slots
+from node.replication.request_checks import check_get
 
 OVERHEAD_BYTES = 32
 """Of a get in a message, besides its key."""
 
 
-class GetBatch(RequestBatch[ClientGet]):
-    """Coordinates gets that ask for nothing special."""
+class GetBatch(RequestBatch[ClientGet, Record]):
+    """Coordinates gets that ask for nothing special; each with the copy here, which is evidence."""
 
-    __slots__ = ("_records",)
-
-    def __init__(
-        self,
-        state: NodeState,
-        table: RequestTable,
-        client: bytes,
-        deadline_ms: int,
-        slots: Slots,
-        now: Instant,
-    ) -> None:
-        super().__init__(state, table, client, deadline_ms, slots, now)
-        self._records: list[Record] = []
-        """The copies here."""
-
-    def add(self, request: ClientGet, partition: int, record: Record) -> None:
-        """One more; `record`: the copy here, which is evidence. Before `start`."""
-        self._take(request, partition, len(request.key) + OVERHEAD_BYTES)
-        self._records.append(record)
+    __slots__ = ()
 
     def start(self, now: Instant) -> None:
         self._begin(self._defaults.r)
@@ -49,7 +31,7 @@ class GetBatch(RequestBatch[ClientGet]):
             self.id,
             [
                 (request.key, record.digest)
-                for request, record in zip(self._requests, self._records, strict=True)
+                for request, record in zip(self._requests, self._done_here, strict=True)
             ],
             self._ends_ms,
         )
@@ -72,7 +54,7 @@ class GetBatch(RequestBatch[ClientGet]):
 
     def _answer_all(self, acked: tuple[str, ...]) -> None:
         name, apart = self.state.name, self._apart
-        copies = enumerate(zip(self._requests, self._records, strict=True))
+        copies = enumerate(zip(self._requests, self._done_here, strict=True))
         self.state.outbox.reply_all(
             self.origin.client,
             [
@@ -90,7 +72,7 @@ class GetBatch(RequestBatch[ClientGet]):
         one = GetCoordinator(
             self.state, request, self._partitions[at], self.slots, origin, self._began
         )
-        one.go_on(self._records[at], self._quorum.copy(), answered=self.answered)
+        one.go_on(self._done_here[at], self._quorum.copy(), answered=self.answered)
         return one
 
 
@@ -108,20 +90,18 @@ def batches_of_gets(
     copies are evidence (`Replica.all_evident`).
     """
     read, partition_of = state.storage.get, state.map.partition_of
-    key_bytes_max = state.limits.key_bytes_max
     usual_r = (0, state.quorum.r)
-    latest_ms = now.wall_ms + state.timing.replica_timeout_ms
     least_ms = least_deadline_ms(state, now)
-    grouping = Grouping(state, lambda slots: GetBatch(state, table, client, latest_ms, slots, now))
+    grouping = Grouping(state, lambda slots: GetBatch(state, table, client, slots, now))
     batch_for = grouping.batch_for
     alone: list[ClientGet] = []
     for request in requests:
         key = request.key
         if (
             request.deadline_ms >= least_ms
-            and 0 < len(key) <= key_bytes_max
             and request.r in usual_r
             and not (request.mode or request.repair or request.explain)
+            and check_get(state, request, now) is None
         ):
             partition = partition_of(key)
             batch = batch_for(partition)
@@ -131,8 +111,9 @@ def batches_of_gets(
                 except CorruptRecordError:
                     record = None
                 if record is not None:
-                    batch = grouping.with_room(batch, len(key) + OVERHEAD_BYTES)
-                    batch.add(request, partition, record)
+                    size_bytes = len(key) + OVERHEAD_BYTES
+                    batch = grouping.with_room(batch, size_bytes)
+                    batch.add(request, partition, record, size_bytes)
                     continue
         alone.append(request)
     return grouping.batches, alone

@@ -178,13 +178,12 @@ class GetCoordinator(RequestCoordinator):
         return self._disagreement is not None and self._disagreement.differs
 
     def _success(self) -> GetDone:
-        slots = self._slots
         return GetDone(
             self.origin.request_id,
             self._content,
             self.state.name,
             tuple(self._quorum.acked),
-            slots.degraded,
+            self._slots.degraded,
             self._explain() if self._request.explain else None,
         )
 

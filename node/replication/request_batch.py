@@ -37,7 +37,8 @@ LEAST_SHARE = 0.5
 cut short the others' time."""
 
 Request = TypeVar("Request", ClientGet, ClientPut)
-Batch = TypeVar("Batch", bound="RequestBatch[Any]")
+Done = TypeVar("Done")
+Batch = TypeVar("Batch", bound="RequestBatch[Any, Any]")
 
 
 def least_deadline_ms(state: NodeState, now: Instant) -> int:
@@ -59,14 +60,18 @@ class RequestTable(Protocol):
         ...
 
 
-class RequestBatch(RequestCoordinator, Generic[Request]):
-    """Coordinates requests of one client whose replicas are the same, all in their own places."""
+class RequestBatch(RequestCoordinator, Generic[Request, Done]):
+    """Coordinates requests of one client whose replicas are the same, all in their own places.
+
+    `Done`: what this node itself has done of one, and asks of the others.
+    """
 
     __slots__ = (
         "_apart",
         "_began",
         "_default_mode",
         "_defaults",
+        "_done_here",
         "_ends_ms",
         "_ids",
         "_partitions",
@@ -84,11 +89,11 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         state: NodeState,
         table: RequestTable,
         client: bytes,
-        deadline_ms: int,
         slots: Slots,
         now: Instant,
     ) -> None:
-        super().__init__(state, Origin(client, 0), deadline_ms, now)
+        latest_ms = now.wall_ms + state.timing.replica_timeout_ms
+        super().__init__(state, Origin(client, 0), latest_ms, now)
         self.size = 0
         """How many have not left the batch."""
         self.bytes = 0
@@ -103,15 +108,17 @@ class RequestBatch(RequestCoordinator, Generic[Request]):
         self._requests: list[Request] = []
         self._partitions: list[int] = []
         """Of their keys, in the same order."""
+        self._done_here: list[Done] = []
         self._apart: dict[int, RequestCoordinator] = {}
         """Those that left, by their places in the batch."""
         self._ids: dict[int, int] = {}
         """Under which id each of them left."""
 
-    def _take(self, request: Request, partition: int, size_bytes: int) -> None:
-        """One more."""
+    def add(self, request: Request, partition: int, done: Done, size_bytes: int) -> None:
+        """One more; `size_bytes`: what is sent of it. Before `start`."""
         self._requests.append(request)
         self._partitions.append(partition)
+        self._done_here.append(done)
         self.bytes += size_bytes
         self.size += 1
         self.is_full = self.size >= BATCH_MAX

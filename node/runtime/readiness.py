@@ -28,14 +28,16 @@ class Readiness:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._doubtful: dict[int, zmq.Socket[bytes]] = {}
+        self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        self._doubtful: set[int] = set()
         """Sockets whose descriptor may be silent though messages wait."""
 
     def add_socket(self, socket: zmq.Socket[bytes]) -> int:
         """Watch a socket; its descriptor, by which `wait` speaks of it."""
         descriptor = int(socket.getsockopt(zmq.FD))
         self._poll.register(descriptor, select.POLLIN)
-        self._doubtful[descriptor] = socket
+        self._sockets[descriptor] = socket
+        self._doubtful.add(descriptor)
         return descriptor
 
     def add(self, descriptor: int) -> None:
@@ -45,18 +47,20 @@ class Readiness:
     def remove(self, descriptor: int) -> None:
         """Watch it no longer."""
         self._poll.unregister(descriptor)
-        self._doubtful.pop(descriptor, None)
+        self._sockets.pop(descriptor, None)
+        self._doubtful.discard(descriptor)
 
-    def ask_again(self, descriptor: int, socket: zmq.Socket[bytes]) -> None:
-        """Before waiting, ask this socket whether a message waits."""
-        self._doubtful[descriptor] = socket
+    def ask_again(self, descriptor: int) -> None:
+        """Before waiting, ask this socket, if it is watched, whether a message waits."""
+        if descriptor in self._sockets:
+            self._doubtful.add(descriptor)
 
     def wait(self, timeout_ms: int) -> set[int]:
         """Descriptors of all on which something may wait; empty if the time passed before."""
         ready: set[int] = set()
         if self._doubtful:
-            for descriptor, socket in self._doubtful.items():
-                if int(socket.get(_EVENTS)) & _ZMQ_POLLIN:
+            for descriptor in self._doubtful:
+                if int(self._sockets[descriptor].get(_EVENTS)) & _ZMQ_POLLIN:
                     ready.add(descriptor)
             self._doubtful.clear()
         for descriptor, _ in self._poll.poll(0 if ready else timeout_ms):

@@ -133,7 +133,6 @@ class ZmqTransport:
         bind(self._events, own.event_endpoint, self.name)
         self._peers_descriptor = self._readiness.add_socket(self._peers)
         self._clients_descriptor = self._readiness.add_socket(self._clients)
-        self._accepting = True
 
     def _server(self, kind: int, domain: bytes) -> zmq.Socket[bytes]:
         return server_socket(
@@ -165,7 +164,6 @@ class ZmqTransport:
 
     def stop_accepting(self) -> None:
         """Leave clients' requests in their queue from now on; replies still go out."""
-        self._accepting = False
         self._readiness.remove(self._clients_descriptor)
 
     def poll(self, timeout_ms: int) -> bool:
@@ -177,7 +175,7 @@ class ZmqTransport:
         self._peers_wait = self._peers_descriptor in ready
         self._clients_wait = self._clients_descriptor in ready
         if self._doorbell in ready and not self._authenticator.answer_waiting():
-            self._readiness.ask_again(self._doorbell, self._authenticator.socket)
+            self._readiness.ask_again(self._doorbell)
         return bool(ready)
 
     def receive_link_changes(self) -> list[tuple[str, bool]]:
@@ -275,7 +273,7 @@ class ZmqTransport:
                 return
             if traffic.bytes_in >= stop_at:
                 break
-        self._readiness.ask_again(descriptor, socket)
+        self._readiness.ask_again(descriptor)
 
     def _multipart(self, socket: zmq.Socket[bytes]) -> MalformedFrameError:
         """Skip the parts we did not ask for, so that the next read begins a message."""
@@ -311,11 +309,9 @@ class ZmqTransport:
         self._trace = outbox.trace.encoded()
         for peer, messages in outbox.to_peers.items():
             self._send_to_peer(peer, messages, ring_epoch)
-        if outbox.to_clients:
-            for client, replies in outbox.to_clients.items():
-                self._send_to_client(client, replies)
-            if self._accepting:
-                self._readiness.ask_again(self._clients_descriptor, self._clients)
+        for client, replies in outbox.to_clients.items():
+            self._send_to_client(client, replies)
+            self._readiness.ask_again(self._clients_descriptor)
 
     def _send_to_peer(self, peer: str, messages: list[PeerMessage], ring_epoch: int) -> None:
         link = self._links.get(peer)

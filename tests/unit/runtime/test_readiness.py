@@ -63,7 +63,7 @@ def test_the_descriptor_is_silent_about_messages_that_were_left(pair: Pair) -> N
     assert pair.router.recv_multipart() == [pair.identity, b"0"]
     pair.router.get(zmq.EVENTS)
     assert pair.readiness.wait(20) == set(), "which is why whoever leaves some has to say so"
-    pair.readiness.ask_again(pair.descriptor, pair.router)
+    pair.readiness.ask_again(pair.descriptor)
     assert pair.readiness.wait(10_000) == {pair.descriptor}
     assert pair.readiness.wait(20) == set(), "it is asked once, not for ever"
 
@@ -71,10 +71,10 @@ def test_the_descriptor_is_silent_about_messages_that_were_left(pair: Pair) -> N
 def test_a_socket_that_is_asked_again_in_vain_does_not_keep_from_waiting(pair: Pair) -> None:
     reader, writer = os.pipe()
     pair.readiness.add(reader)
-    pair.readiness.ask_again(pair.descriptor, pair.router)
+    pair.readiness.ask_again(pair.descriptor)
     assert pair.readiness.wait(0) == set()
     os.write(writer, b"x")
-    pair.readiness.ask_again(pair.descriptor, pair.router)
+    pair.readiness.ask_again(pair.descriptor)
     assert pair.readiness.wait(10_000) == {reader}
     os.close(reader)
     os.close(writer)
@@ -89,7 +89,7 @@ def test_messages_from_before_a_socket_was_added_are_found(pair: Pair) -> None:
 
 
 def test_what_was_removed_is_not_spoken_of(pair: Pair) -> None:
-    pair.readiness.ask_again(pair.descriptor, pair.router)
+    pair.readiness.ask_again(pair.descriptor)
     pair.readiness.remove(pair.descriptor)
     pair.dealer.send(b"x")
     wait_until(lambda: pair.router.get(zmq.EVENTS) & zmq.POLLIN)

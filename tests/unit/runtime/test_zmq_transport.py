@@ -334,9 +334,7 @@ def test_what_a_turn_left_makes_the_next_poll_return_at_once(
     for number in range(1, 6):
         client.send([ClientDescribe(number)])
     wait_until(lambda: bool(served.transport._clients.get(zmq.EVENTS) & zmq.POLLIN))
-    served.transport._readiness.ask_again(
-        served.transport._clients_descriptor, served.transport._clients
-    )
+    served.transport._readiness.ask_again(served.transport._clients_descriptor)
     for number in range(1, 6):
         assert served.transport.poll(10_000)
         ((_, requests),) = served.transport.receive_client_requests()
