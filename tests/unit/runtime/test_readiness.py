@@ -93,4 +93,5 @@ def test_what_was_removed_is_not_spoken_of(pair: Pair) -> None:
     pair.readiness.remove(pair.descriptor)
     pair.dealer.send(b"x")
     wait_until(lambda: pair.router.get(zmq.EVENTS) & zmq.POLLIN)
+    pair.readiness.ask_again(pair.descriptor)
     assert pair.readiness.wait(20) == set()
