@@ -171,8 +171,18 @@ class StorageEngine(Protocol):
         """The newest record, or None. Raises `CorruptRecordError` rather than guess."""
         ...
 
+    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
+        """Which of these keys, by index, may have a record; all others certainly have none."""
+        ...
+
     def put(self, partition: int, key: bytes, record: Record) -> None:
         """Replace the record of a key."""
+        ...
+
+    def put_new(
+        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
+    ) -> None:
+        """Set the records of different keys, all of which `may_hold` has just excluded."""
         ...
 
     def drop(self, partition: int, key: bytes) -> None:

@@ -132,11 +132,24 @@ class MemoryStorageEngine:
             raise CorruptRecordError(f"The record of {key!r} is damaged.")
         return self._committed.get(place)
 
+    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
+        known = self._committed.keys() | self._damaged | self._pending.keys()
+        places = enumerate(zip(partitions, keys, strict=True))
+        return [at for at, place in places if place in known]
+
     def put(self, partition: int, key: bytes, record: Record) -> None:
         place = Position(partition, key)
         self._tell_of(place, record)
         self._pending[place] = record
         self._index(place)
+
+    def put_new(
+        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
+    ) -> None:
+        assert len(set(keys)) == len(keys)
+        assert not self.may_hold(partitions, keys)
+        for entry in zip(partitions, keys, records, strict=True):
+            self.put(*entry)
 
     def drop(self, partition: int, key: bytes) -> None:
         place = Position(partition, key)

@@ -43,6 +43,8 @@ _HANDSHAKE_FAILED = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 _EVENT = struct.Struct("=HI")
+GATHER_FROM = 16
+"""With fewer requests under way at a node, the next one does not wait for company."""
 _MESSAGE_OVERHEAD_BYTES = 128
 """More than a request takes besides its key, value and context."""
 
@@ -96,6 +98,7 @@ class Connection:
         "silent",
         "socket",
         "state",
+        "under_way",
         "unsent",
     )
 
@@ -119,6 +122,9 @@ class Connection:
         """Why it is broken, for people."""
         self.unsent: list[Pending] = []
         """Requests that no connection has taken yet."""
+        self.under_way = 0
+        """How many requests were sent and not answered, about: `RequestLoop` counts them anew from
+        time to time, since not every one is answered."""
         self.socket: zmq.Socket[bytes] | None = None
         self.monitor: zmq.Socket[bytes] | None = None
         self._context = context
@@ -157,6 +163,7 @@ class Connection:
             self.monitor.close(0)
             self.socket.close(0)
         self.socket = self.monitor = None
+        self.under_way = 0
         self.silent = False
         self.failure = failure
         self._change(ConnectionState.BROKEN if failure else ConnectionState.IDLE, now)
@@ -177,6 +184,16 @@ class Connection:
             failure = failure or self._describe_failure(event)
         return failure
 
+    @property
+    def gathers(self) -> bool:
+        """Whether what is unsent had better wait for company.
+
+        It does while the node has more to do already than this, so that neither waits for the
+        other: the more a frame brings, the less each request costs, at the node and its replicas.
+        The rule is Nagle's (RFC 896), with answers for acknowledgements; few requests never wait.
+        """
+        return self.under_way >= GATHER_FROM and len(self.unsent) < self.under_way
+
     def flush(self) -> bool:
         """Send what is unsent; False when the socket takes no more for now."""
         if self.socket is None:
@@ -188,6 +205,7 @@ class Connection:
                 self.socket.send(frame, zmq.NOBLOCK)
             except zmq.Again:
                 return False
+            self.under_way += taken
             if taken == len(self.unsent):
                 self.unsent = []
             else:

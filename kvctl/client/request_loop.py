@@ -2,13 +2,14 @@
 
 One pass (`turn`):
 
-1. `flush`: everything queued for a node leaves in one frame;
+1. `flush`: everything queued for a node leaves in one frame, unless it had better gather;
 2. poll all sockets once;
 3. drain every socket that has something; an answer finishes its request;
 4. monitors: a broken connection gives back what it had, unsent requests as they were, sent ones
    as attempts without an answer;
 5. a few times a second, a sweep over all requests instead of a timer for each: deadlines, nodes
-   that stay silent, connections that do not come about, and in long-lived use the `upkeep`.
+   that stay silent, connections that do not come about, and in long-lived use the `upkeep`. What
+   was gathered leaves then at the latest.
 
 Nothing happens between passes: the loop runs while somebody waits (`wait`) or submits into a full
 batch. It belongs to one thread.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 import msgspec
@@ -163,10 +164,12 @@ class RequestLoop:
     def _turn(self) -> None:
         if self.router.wanted:
             self._connect_wanted()
+        wait_s = self._sweep_at - time.monotonic()
         for one in self.router.connections.values():
             if one.unsent and one.state is ConnectionState.READY:
+                if wait_s > 0 and one.gathers:
+                    continue
                 self._flush(one)
-        wait_s = self._sweep_at - time.monotonic()
         wait_ms = 0 if wait_s <= 0 or self._settled else int(wait_s * 1000) + 1
         events = self._poller.poll(wait_ms)
         now = time.monotonic()
@@ -228,6 +231,7 @@ class RequestLoop:
             except ProtocolError:
                 self._break(connection, "sent something that is not an answer", now)
                 return
+            connection.under_way -= len(replies)
             for reply in replies:
                 pending = in_flight.get(reply.id)
                 if pending is None:
@@ -333,6 +337,7 @@ class RequestLoop:
     # ------------------------------------------------------------ the sweep
 
     def _sweep(self, now: float) -> None:
+        self._count_under_way()
         for pending in list(self._in_flight.values()):
             if pending.done:
                 continue
@@ -350,6 +355,11 @@ class RequestLoop:
             ):
                 self._move_unsent(connection, now)
         self.upkeep.on_sweep(now)
+
+    def _count_under_way(self) -> None:
+        counts = Counter(id(pending.connection) for pending in self._in_flight.values())
+        for connection in self.router.connections.values():
+            connection.under_way = counts[id(connection)] - len(connection.unsent)
 
     def _on_deadline(self, pending: Pending, now: float) -> None:
         connection = pending.connection

@@ -13,6 +13,8 @@ may have been pushed out can no longer be decided (`decides`), and the coordinat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import mmh3
 import msgspec
 
@@ -138,13 +140,25 @@ def encode_recent(recent: RecentRequests) -> bytes:
     return _encoder.encode(recent)
 
 
+_NO_MEMORY = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises on bytes that are none."""
+
+
 def decode_recent(data: bytes) -> RecentRequests:
     """Inverse of `encode_recent`; b"" is the empty memory. Raises `ProtocolError`."""
     if not data:
         return NO_REQUESTS
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_MEMORY as error:
+        raise ProtocolError(f"not a list of recent requests: {error}.") from error
+
+
+def check_all_recent(several: Iterable[bytes]) -> None:
+    """Raises `ProtocolError` unless `decode_recent` takes each of these."""
+    try:
+        list(map(_decoder.decode, filter(None, several)))
+    except _NO_MEMORY as error:
         raise ProtocolError(f"not a list of recent requests: {error}.") from error
 
 

@@ -28,6 +28,7 @@ bytes, and their 16-byte digests are equal.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import mmh3
@@ -95,6 +96,8 @@ EMPTY_OBJECT = StoredObject(EMPTY_CONTEXT)
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(StoredObject)
 _context_decoder = msgspec.msgpack.Decoder(CausalContext)
+_NO_OBJECT = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises on bytes that are none."""
 
 
 def encode_object(stored: StoredObject) -> bytes:
@@ -106,7 +109,15 @@ def decode_object(content: bytes) -> StoredObject:
     """Inverse of `encode_object`; raises `ProtocolError` on anything that is not an object."""
     try:
         return _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_OBJECT as error:
+        raise ProtocolError(f"not an encoded object: {error}.") from error
+
+
+def decode_objects(contents: Iterable[bytes]) -> list[StoredObject]:
+    """`decode_object` for many."""
+    try:
+        return list(map(_decoder.decode, contents))
+    except _NO_OBJECT as error:
         raise ProtocolError(f"not an encoded object: {error}.") from error
 
 
@@ -119,7 +130,7 @@ def decode_context(data: bytes) -> CausalContext:
     """Inverse of `encode_context`; raises `ProtocolError`."""
     try:
         return _context_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_OBJECT as error:
         raise ProtocolError(f"not an encoded causal context: {error}.") from error
 
 

@@ -58,13 +58,16 @@ class ReplicaPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=65)
     none: a replica that remembers the same takes `recent` as it is."""
 
 
+ObjectPut = tuple[bytes, bytes, bytes, bytes, int]
+"""(key, content, recent, base, base_recent), as a `ReplicaPut` has them."""
+
+
 class ReplicaPuts(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=82):
     """Merge these objects into your copies, durably: several `ReplicaPut`s, in the order in which
     they were made."""
 
     id: int
-    puts: list[tuple[bytes, bytes, bytes, bytes, int]]
-    """(key, content, recent, base, base_recent) of each."""
+    puts: list[ObjectPut]
     deadline_ms: int
     report: bool = False
 

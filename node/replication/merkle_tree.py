@@ -25,13 +25,13 @@ DeCandia et al., "Dynamo", SOSP 2007, section 4.7, for their use in anti-entropy
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import mmh3
 
 from node.errors import CorruptRecordError
 from node.ports import Position, Record, ScanPage, StorageEngine
-from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of
+from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, leaves_of
 
 HASH_BYTES = 16
 SLICE_BYTES_MAX = 1024 * 1024
@@ -122,6 +122,22 @@ class MerkleTree:
             leaves.swap(key, old, new)
         if partition == self._draft_partition and key < self._draft_key:
             self._draft.swap(key, old, new)
+
+    def on_new(
+        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
+    ) -> None:
+        """Copies of different keys are made, in this very turn, where there were none. HOT PATH."""
+        known, draft_partition = self._leaves.get, self._draft_partition
+        places = zip(partitions, keys, records, leaves_of(keys), strict=True)
+        for partition, key, record, leaf in places:
+            leaves = known(partition)
+            if leaves is None or partition == draft_partition:
+                self.on_change(partition, key, None, record)
+                continue
+            leaves.leaves[leaf] ^= _hash_of(record.digest + key)
+            leaves.hash = None
+            leaves.keys += 1
+            leaves.content_bytes += len(key) + len(record.content)
 
     def on_lost(self, partition: int) -> None:
         """A record of the partition is damaged: its part of the leaf is unknown, read all again."""

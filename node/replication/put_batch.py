@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
 
 from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.siblings import StoredObject, encode_context
+from node.causality.siblings import EMPTY_OBJECT, StoredObject, encode_context
 from node.errors import OverloadedError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.client_messages import ClientPut, PutDone, PutKind
+from node.protocol.client_messages import ClientPut, ClientReply, PutDone, PutKind
 from node.protocol.messages import ReplicaPutReport, ReplicaPuts
+from node.replication.new_copies import may_be_held, mint_new
 from node.replication.prior_read import copy_to_overwrite
 from node.replication.put_coordinator import PutCoordinator
 from node.replication.replica import Minted
@@ -39,7 +41,7 @@ class Stored(NamedTuple):
 class PutBatch(RequestBatch[ClientPut, Stored]):
     """Coordinates first attempts of puts: all of them overwrite, or none does."""
 
-    __slots__ = ("_overwrites",)
+    __slots__ = ("_overwrites", "proposed")
 
     def __init__(
         self,
@@ -52,7 +54,60 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         overwrites: bool,
     ) -> None:
         super().__init__(state, table, client, slots, now)
+        self.proposed: list[tuple[ClientPut, int]] = []
+        """Puts, and the partitions of their keys, that may become part of this batch or of another
+        with the same replicas."""
         self._overwrites = overwrites
+
+    def store_proposed(self, grouping: Grouping[PutBatch]) -> list[ClientPut]:
+        """Store here what was proposed, all new keys together, and add it to the batches of
+        `grouping`; returns what has to go alone instead and was not stored."""
+        state, proposed, alone = self.state, self.proposed, []
+        self.proposed = []
+        partitions = [partition for _, partition in proposed]
+        held = may_be_held(state, partitions, [request.key for request, _ in proposed])
+        for at in sorted(held):
+            request, partition = proposed[at]
+            stored = self._store(request, partition)
+            if stored is None:
+                alone.append(request)
+            else:
+                size_bytes = _size_bytes(request, stored)
+                batch = grouping.with_room(self, size_bytes)
+                batch.add(request, partition, stored, size_bytes)
+        new = [one for at, one in enumerate(proposed) if at not in held] if held else proposed
+        if new:
+            requests, partitions = list(map(list, zip(*new, strict=True)))
+            before = EMPTY_OBJECT if self._overwrites else None
+            minted = mint_new(state, partitions, requests, self._began.wall_ms)
+            done = list(map(Stored, minted, repeat(before)))
+            sizes_bytes = list(map(_size_bytes, requests, done))
+            grouping.add_all(self, requests, partitions, done, sizes_bytes)
+        return alone
+
+    def _store(self, request: ClientPut, partition: int) -> Stored | None:
+        """Store it beside or over what is here; None if that is not to be done in a batch."""
+        state, copy = self.state, None
+        if self._overwrites:
+            copy = copy_to_overwrite(state, request, partition, self.slots)
+            if copy is None:
+                return None
+        if not state.storage.accepts_writes():
+            return None
+        try:
+            minted = state.replica.mint(
+                partition,
+                request.key,
+                request.value,
+                seen=None if self._overwrites else EMPTY_CONTEXT,
+                request=(request.client, request.sequence),
+                stamp_ms=self._began.wall_ms,
+                shared_by_all=False,
+                copy=copy,
+            )
+        except OverloadedError:
+            return None
+        return Stored(minted, None if copy is None else copy.stored)
 
     def start(self, now: Instant) -> None:
         quorum = self._defaults
@@ -82,15 +137,16 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
 
     def _answer_all(self, acked: tuple[str, ...]) -> None:
         name, apart = self.state.name, self._apart
-        puts = enumerate(zip(self._requests, self._done_here, strict=True))
-        self.state.outbox.reply_all(
-            self.origin.client,
-            [
-                PutDone(request.id, encode_context(minted.answer), minted.siblings, name, acked)
-                for at, (request, (minted, _)) in puts
-                if at not in apart
-            ],
-        )
+        answers: list[ClientReply] = []
+        context, encoded = EMPTY_CONTEXT, b""
+        for at, (request, (minted, _)) in enumerate(
+            zip(self._requests, self._done_here, strict=True)
+        ):
+            if minted.answer is not context:  # that of new keys is the same for all of them
+                context, encoded = minted.answer, encode_context(minted.answer)
+            if at not in apart:
+                answers.append(PutDone(request.id, encoded, minted.siblings, name, acked))
+        self.state.outbox.reply_all(self.origin.client, answers)
 
     @property
     def _matters(self) -> bool:
@@ -109,6 +165,12 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         return one
 
 
+def _size_bytes(request: ClientPut, stored: Stored) -> int:
+    """What a put takes in the message to a replica."""
+    record = stored.minted.record
+    return len(request.key) + len(record.content) + len(record.recent) + OVERHEAD_BYTES
+
+
 def batches_of_puts(
     state: NodeState,
     table: RequestTable,
@@ -122,10 +184,11 @@ def batches_of_puts(
     A put goes alone if anything about it is special: what it asks for, how long it may take, an
     owner that is away, a retry, a context, or a copy here on which it cannot build.
     """
-    replica, accepts_writes = state.replica, state.storage.accepts_writes
-    partition_of = state.map.partition_of
+    if not state.storage.accepts_writes():
+        return [], list(requests)
     usual_w = (0, state.quorum.w)
     least_ms = least_deadline_ms(state, now)
+    partitions = state.map.partitions_of_keys([request.key for request in requests])
 
     def grouping(*, overwrites: bool) -> Grouping[PutBatch]:
         return Grouping(
@@ -135,45 +198,22 @@ def batches_of_puts(
 
     overwriting, blind = grouping(overwrites=True), grouping(overwrites=False)
     alone: list[ClientPut] = []
-    for request in requests:
-        key = request.key
-        if (
-            request.deadline_ms < least_ms
-            or request.kind == _CONTEXT
+    for request, partition in zip(requests, partitions, strict=True):
+        kind, batch = request.kind, None
+        if not (
+            kind == _CONTEXT
+            or request.deadline_ms < least_ms
             or request.attempt
             or request.w not in usual_w
             or request.mode
             or check_put(state, request, now) is not None
-            or not accepts_writes()
         ):
-            alone.append(request)
-            continue
-        overwrites = request.kind == _OVERWRITE
-        alike = overwriting if overwrites else blind
-        partition = partition_of(key)
-        batch = alike.batch_for(partition)
-        copy = None
-        if batch is not None and overwrites:
-            copy = copy_to_overwrite(state, request, partition, batch.slots)
-        if batch is None or (overwrites and copy is None):
-            alone.append(request)
-            continue
-        try:
-            minted = replica.mint(
-                partition,
-                key,
-                request.value,
-                seen=None if overwrites else EMPTY_CONTEXT,
-                request=(request.client, request.sequence),
-                stamp_ms=now.wall_ms,
-                shared_by_all=False,
-                copy=copy,
-            )
-        except OverloadedError:
+            batch = (overwriting if kind == _OVERWRITE else blind).batch_for(partition)
+        if batch is None:
             alone.append(request)
         else:
-            record = minted.record
-            size_bytes = len(key) + len(record.content) + len(record.recent) + OVERHEAD_BYTES
-            stored = Stored(minted, None if copy is None else copy.stored)
-            alike.with_room(batch, size_bytes).add(request, partition, stored, size_bytes)
+            batch.proposed.append((request, partition))
+    for alike in (overwriting, blind):
+        for batch in list(alike.batches):
+            alone += batch.store_proposed(alike)
     return overwriting.batches + blind.batches, alone

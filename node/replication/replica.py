@@ -258,7 +258,7 @@ class Replica:
     ) -> None:
         """Put a record in the place of the copy `local`."""
         if siblings > 1 or self.conflicted:
-            self._note_siblings(key, siblings)
+            self.note_siblings(key, siblings)
         self.storage.put(partition, key, record)
         self.merkle.on_change(partition, key, local, record)
 
@@ -357,7 +357,8 @@ class Replica:
             )
             return None
 
-    def _note_siblings(self, key: bytes, siblings: int) -> None:
+    def note_siblings(self, key: bytes, siblings: int) -> None:
+        """A copy has so many siblings now."""
         if siblings > 1:
             if key not in self.conflicted:
                 self.conflicted.add(key)

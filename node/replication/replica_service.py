@@ -6,13 +6,14 @@ durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from node.errors import CorruptRecordError, FailureKind
 from node.node_state import NodeState
 from node.ports import Hint, Instant, Position, Record
 from node.protocol.messages import (
+    ObjectPut,
     ReplicaGet,
     ReplicaGetReply,
     ReplicaGets,
@@ -30,6 +31,7 @@ from node.protocol.repair_messages import (
     HandoffAck,
     HandoffPut,
 )
+from node.replication.new_copies import apply_new, may_be_held
 from node.replication.scan_coordinator import scan_replica
 
 _ABSENT = ReplicaState.ABSENT
@@ -94,24 +96,38 @@ class ReplicaService:
     def on_replica_puts(self, sender: str, message: ReplicaPuts, now: Instant) -> None:
         """Merge all, and acknowledge once this turn is durable. HOT PATH.
 
-        Raises `ProtocolError` on bytes that are no object; what came before them is stored, and
-        nothing acknowledged.
+        Raises `ProtocolError` on bytes that are no object; some of the others are stored then, and
+        nothing is acknowledged.
         """
         if self._refuses_puts(sender, message.id, message.deadline_ms, len(message.puts), now):
             return
-        state = self._state
-        partition_of, report, but = state.map.partition_of, message.report, []
-        apply, apply_and_tell = state.replica.apply, self._apply_and_tell
-        for at, (key, content, recent, base, base_recent) in enumerate(message.puts):
-            partition = partition_of(key)
-            if not report:
-                apply(partition, key, content, recent, base, base_recent)
-                continue
-            testimony = apply_and_tell(partition, key, content, recent, base, base_recent)
-            if testimony is not None:
-                but.append(at)
-                state.outbox.send(sender, ReplicaPutReport(message.id, *testimony, at))
+        state, but = self._state, []
+        if message.report:
+            partition_of, apply_and_tell = state.map.partition_of, self._apply_and_tell
+            for at, (key, content, recent, base, base_recent) in enumerate(message.puts):
+                partition = partition_of(key)
+                testimony = apply_and_tell(partition, key, content, recent, base, base_recent)
+                if testimony is not None:
+                    but.append(at)
+                    state.outbox.send(sender, ReplicaPutReport(message.id, *testimony, at))
+        else:
+            self._apply_all(message.puts)
         state.outbox.send(sender, ReplicaPutAck(message.id, but))
+
+    def _apply_all(self, puts: Sequence[ObjectPut]) -> None:
+        """Merge all, those of new keys together. HOT PATH."""
+        state = self._state
+        keys = [put[0] for put in puts]
+        partitions = state.map.partitions_of_keys(keys)
+        held = may_be_held(state, partitions, keys)
+        for at in held:
+            state.replica.apply(partitions[at], *puts[at])
+        if held:
+            new = [at for at in range(len(puts)) if at not in held]
+            puts, partitions = [puts[at] for at in new], [partitions[at] for at in new]
+        if puts:
+            new_keys, contents, recents, _, _ = zip(*puts, strict=True)
+            apply_new(state, partitions, new_keys, contents, recents)
 
     def _refuses_puts(
         self, sender: str, message_id: int, deadline_ms: int, count: int, now: Instant

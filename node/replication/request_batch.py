@@ -79,7 +79,6 @@ class RequestBatch(RequestCoordinator, Generic[Request, Done]):
         "_requests",
         "_table",
         "bytes",
-        "is_full",
         "size",
         "slots",
     )
@@ -98,8 +97,6 @@ class RequestBatch(RequestCoordinator, Generic[Request, Done]):
         """How many have not left the batch."""
         self.bytes = 0
         """Of what is sent for them."""
-        self.is_full = False
-        """Whether it takes no more."""
         self._table = table
         self._defaults, self._default_mode = state.quorum, int(state.mode_of(0))
         """What these requests started with, whatever the node is told later."""
@@ -121,7 +118,20 @@ class RequestBatch(RequestCoordinator, Generic[Request, Done]):
         self._done_here.append(done)
         self.bytes += size_bytes
         self.size += 1
-        self.is_full = self.size >= BATCH_MAX
+
+    def add_all(
+        self,
+        requests: Sequence[Request],
+        partitions: Sequence[int],
+        done: Sequence[Done],
+        size_bytes: int,
+    ) -> None:
+        """Several more; `size_bytes`: what is sent of all of them. Before `start`."""
+        self._requests.extend(requests)
+        self._partitions.extend(partitions)
+        self._done_here.extend(done)
+        self.bytes += size_bytes
+        self.size += len(requests)
 
     def _begin(self, needed: int) -> None:
         """No more come; this node has done what is asked of the others."""
@@ -233,35 +243,56 @@ class Grouping(Generic[Batch]):
         self._new_batch = new_batch
         self._owners = state.map.owners
         self._by_owners: dict[tuple[str, ...], Batch | None] = {}
-        self._by_others: dict[tuple[str, ...], Batch] = {}
+        self._newest: dict[tuple[str, ...], Batch] = {}
+        """The batch begun last for these other replicas."""
 
     def batch_for(self, partition: int) -> Batch | None:
-        """The batch for a key of this partition; None if it has to go alone, as an owner is away,
-        or this node is none."""
+        """A batch with the replicas of this partition; None if a request goes alone there, as an
+        owner is away, or this node is none."""
         row = self._owners[partition]
-        if row in self._by_owners:
-            batch = self._by_owners[row]
-            if batch is None or not batch.is_full:
-                return batch
-        batch = self._by_owners[row] = self._find(partition)
-        return batch
+        try:
+            return self._by_owners[row]
+        except KeyError:
+            batch = self._by_owners[row] = self._find(partition)
+            return batch
 
     def _find(self, partition: int) -> Batch | None:
         state = self._state
         slots = choose_slots(state, partition, 0)
         if slots.degraded or state.name not in slots.by_node:
             return None
-        batch = self._by_others.get(slots.others)
-        return self._begin(slots) if batch is None or batch.is_full else batch
+        batch = self._newest.get(slots.others)
+        return self._begin(slots) if batch is None else batch
 
     def _begin(self, slots: Slots) -> Batch:
-        batch = self._by_others[slots.others] = self._new_batch(slots)
+        batch = self._newest[slots.others] = self._new_batch(slots)
         self.batches.append(batch)
         return batch
 
     def with_room(self, batch: Batch, size_bytes: int) -> Batch:
         """This batch, or another for the same replicas if so much more would be too much."""
-        if batch.bytes + size_bytes <= self._bytes_max or not batch.size:
+        if self._has_room(batch, 1, size_bytes):
             return batch
-        batch.is_full = True
-        return self._begin(batch.slots)
+        batch = self._newest[batch.slots.others]
+        return batch if self._has_room(batch, 1, size_bytes) else self._begin(batch.slots)
+
+    def add_all(
+        self,
+        batch: Batch,
+        requests: Sequence[Any],
+        partitions: Sequence[int],
+        done: Sequence[Any],
+        sizes_bytes: Sequence[int],
+    ) -> None:
+        """Add requests to this batch, and to others for the same replicas if they are too many."""
+        total_bytes = sum(sizes_bytes)
+        if self._has_room(batch, len(requests), total_bytes):
+            batch.add_all(requests, partitions, done, total_bytes)
+            return
+        for one in zip(requests, partitions, done, sizes_bytes, strict=True):
+            self.with_room(batch, one[-1]).add(*one)
+
+    def _has_room(self, batch: Batch, count: int, size_bytes: int) -> bool:
+        if batch.size + count > BATCH_MAX:
+            return False
+        return batch.bytes + size_bytes <= self._bytes_max or (count == 1 and not batch.size)

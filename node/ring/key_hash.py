@@ -13,6 +13,8 @@ the top six bits of the *second* word: independent of the partition, and the sam
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import mmh3
 
 LEAVES_PER_PARTITION = 64
@@ -36,3 +38,8 @@ def partition_of(key: bytes, partitions: int) -> int:
 def leaf_of(key: bytes) -> int:
     """The Merkle leaf of a key within its partition, 0 to 63."""
     return mmh3.mmh3_x64_128_utupledigest(key)[1] >> _LEAF_SHIFT
+
+
+def leaves_of(keys: Iterable[bytes]) -> list[int]:
+    """`leaf_of` for many keys."""
+    return [words[1] >> _LEAF_SHIFT for words in map(mmh3.mmh3_x64_128_utupledigest, keys)]

@@ -19,6 +19,8 @@ names that map by its hash. Invariants (`check_invariants`):
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import mmh3
 
 from node.ring.key_hash import partition_shift
@@ -109,6 +111,11 @@ class PartitionMap:
         # Every request passes here. The shift is kept on the map to spare a call; the unsigned
         # tuple digest is mmh3's quickest form of the two 64-bit words.
         return mmh3.mmh3_x64_128_utupledigest(key)[0] >> self._shift
+
+    def partitions_of_keys(self, keys: Iterable[bytes]) -> list[int]:
+        """`partition_of` for many keys."""
+        shift = self._shift
+        return [words[0] >> shift for words in map(mmh3.mmh3_x64_128_utupledigest, keys)]
 
     def owners_of(self, partition: int) -> tuple[str, ...]:
         """The N owners of a partition, primary first."""

@@ -54,6 +54,12 @@ def question(place: bytes) -> tuple[int, int]:
     return first, _PATTERNS[second & _PATTERN_MASK]
 
 
+def questions(places: list[bytes]) -> list[tuple[int, int]]:
+    """`question` for many places."""
+    patterns = _PATTERNS
+    return [(first, patterns[second & _PATTERN_MASK]) for first, second in map(hash_pair, places)]
+
+
 class BloomFilter:
     """A set of places that can be added to and asked, not listed."""
 
@@ -96,3 +102,12 @@ class BloomFilter:
     def may_contain(self, first: int, pattern: int) -> bool:
         """False: the place with this hash and this pattern (`question`) is certainly not here."""
         return self.words[first % self.word_count] & pattern == pattern
+
+    def maybes(self, asked: list[tuple[int, int]]) -> list[int]:
+        """Which of these (`questions`), by index, may be here; the others certainly are not."""
+        words, count = self.words, self.word_count
+        return [
+            at
+            for at, (first, pattern) in enumerate(asked)
+            if words[first % count] & pattern == pattern
+        ]

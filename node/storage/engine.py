@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from node.config import StorageConfig
@@ -194,6 +194,15 @@ class SqliteStorageEngine:
                 return record
         return self._tables.find(partition, key)
 
+    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
+        """Which of these keys, by index, may have a record; all others certainly have none."""
+        maybe = self._active.may_hold(partitions, keys)
+        if len(maybe) < len(keys):
+            for memtable in self._frozen:
+                maybe |= memtable.may_hold(partitions, keys)
+            maybe |= self._tables.may_hold(partitions, keys)
+        return maybe
+
     def scan(self, start: Position, stop_partition: int, *, limit: int, bytes_max: int) -> ScanPage:
         """A page in (partition, key) order; see `StorageEngine.scan`. `CorruptRecordError`."""
         try:
@@ -220,6 +229,14 @@ class SqliteStorageEngine:
         self._unwritten_bytes += len(record.content)
         self._active_put(partition, key, record)
         self._pending.append((partition, key, record))
+
+    def put_new(
+        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
+    ) -> None:
+        """Set the records of different keys, all of which `may_hold` has just excluded."""
+        self._unwritten_bytes += sum([len(record.content) for record in records])
+        self._active.put_new(partitions, keys, records)
+        self._pending.extend(zip(partitions, keys, records, strict=True))
 
     def drop(self, partition: int, key: bytes) -> None:
         """Forget this copy; durable after `commit`."""

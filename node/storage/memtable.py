@@ -16,7 +16,8 @@ Invariant: a memtable holds exactly the net effect of one segment of the commit 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from node.ports import Position, Record
 from node.storage.block import place_of, places_of
@@ -26,6 +27,7 @@ ENTRY_OVERHEAD_BYTES = 320
 """What CPython needs per entry beside the bytes of key and content: a Record, the headers of four
 bytes objects, the digest, and the entry's share of a dict. The limit is on memory, not payload."""
 
+_NOTHING: dict[bytes, Record | None] = {}
 
 Batch = tuple[list[bytes], list[bytes]]
 """Places in ascending order, and the payload of each."""
@@ -40,16 +42,14 @@ class Memtable:
         self.segment = segment
         self.last_sequence = 0
         """The last log batch it holds; set when it is frozen."""
-        self.partitions: dict[int, dict[bytes, Record | None]] = {}
+        self.partitions: defaultdict[int, dict[bytes, Record | None]] = defaultdict(dict)
         self.key_count = 0
         self.memory_bytes = 0
         """Estimate of the memory held."""
 
     def put(self, partition: int, key: bytes, record: Record | None) -> None:
         """Set the record of a key; None leaves a removal marker."""
-        entries = self.partitions.get(partition)
-        if entries is None:
-            entries = self.partitions[partition] = {}
+        entries = self.partitions[partition]
         size = 0 if record is None else len(record.content) + len(record.recent)
         replaced = entries.get(key, ABSENT)
         if replaced is ABSENT:
@@ -59,6 +59,24 @@ class Memtable:
             size -= len(replaced.content) + len(replaced.recent)
         self.memory_bytes += size
         entries[key] = record
+
+    def put_new(
+        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
+    ) -> None:
+        """Set the records of different keys, of which this memtable has none. HOT PATH."""
+        by_partition = self.partitions
+        size = ENTRY_OVERHEAD_BYTES * len(keys)
+        for partition, key, record in zip(partitions, keys, records, strict=True):
+            by_partition[partition][key] = record
+            size += len(key) + len(record.content) + len(record.recent)
+        self.key_count += len(keys)
+        self.memory_bytes += size
+
+    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> set[int]:
+        """Which of these keys, by index, this memtable knows something of. HOT PATH."""
+        get, nothing = self.partitions.get, _NOTHING
+        places = enumerate(zip(partitions, keys, strict=True))
+        return {at for at, (partition, key) in places if key in get(partition, nothing)}
 
     def get(self, partition: int, key: bytes) -> Record | Absent | None:
         """The record, None if the key was dropped, `ABSENT` if this memtable knows nothing."""

@@ -15,7 +15,7 @@ from node.errors import CorruptRecordError
 from node.ports import Record
 from node.storage.answer_cache import AnswerCache
 from node.storage.block import place_of
-from node.storage.bloom_filter import question
+from node.storage.bloom_filter import question, questions
 from node.storage.record_codec import ABSENT
 from node.storage.sstable import SSTable, TableDescription
 
@@ -68,6 +68,17 @@ class TableSet:
         if was_read:  # what the filters alone can say is found out again as quickly
             self._answers.put(place, None)
         return None
+
+    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> set[int]:
+        """Which of these keys, by index, the filters cannot exclude. HOT PATH."""
+        if not self.newest_first:
+            return set()
+        asked = questions(list(map(place_of, partitions, keys)))
+        maybe: set[int] = set()
+        for table in self.newest_first:
+            maybe.update(table.bloom.maybes(asked))
+        self.bloom_negatives += len(self.newest_first) * (len(asked) - len(maybe))
+        return maybe
 
     def by_id(self, table_id: int) -> SSTable | None:
         """The table of an id, None if it was merged away."""
