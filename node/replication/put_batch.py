@@ -72,7 +72,9 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
             if stored is None:
                 alone.append(request)
             else:
-                size_bytes = _size_bytes(request, stored)
+                record = stored.minted.record
+                size_bytes = len(request.key) + len(record.content) + len(record.recent)
+                size_bytes += OVERHEAD_BYTES
                 batch = grouping.with_room(self, size_bytes)
                 batch.add(request, partition, stored, size_bytes)
         new = [one for at, one in enumerate(proposed) if at not in held] if held else proposed
@@ -81,7 +83,10 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
             before = EMPTY_OBJECT if self._overwrites else None
             minted = mint_new(state, partitions, requests, self._began.wall_ms)
             done = list(map(Stored, minted, repeat(before)))
-            sizes_bytes = list(map(_size_bytes, requests, done))
+            sizes_bytes = [
+                len(request.key) + len(one.record.content) + len(one.record.recent) + OVERHEAD_BYTES
+                for request, one in zip(requests, minted, strict=True)
+            ]
             grouping.add_all(self, requests, partitions, done, sizes_bytes)
         return alone
 
@@ -163,12 +168,6 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         )
         one.go_on(*self._done_here[at], self._quorum.copy(), answered=self.answered)
         return one
-
-
-def _size_bytes(request: ClientPut, stored: Stored) -> int:
-    """What a put takes in the message to a replica."""
-    record = stored.minted.record
-    return len(request.key) + len(record.content) + len(record.recent) + OVERHEAD_BYTES
 
 
 def batches_of_puts(

@@ -288,9 +288,9 @@ class Grouping(Generic[Batch]):
         total_bytes = sum(sizes_bytes)
         if self._has_room(batch, len(requests), total_bytes):
             batch.add_all(requests, partitions, done, total_bytes)
-            return
-        for one in zip(requests, partitions, done, sizes_bytes, strict=True):
-            self.with_room(batch, one[-1]).add(*one)
+        else:
+            for one in zip(requests, partitions, done, sizes_bytes, strict=True):
+                self.with_room(batch, one[-1]).add(*one)
 
     def _has_room(self, batch: Batch, count: int, size_bytes: int) -> bool:
         if batch.size + count > BATCH_MAX:

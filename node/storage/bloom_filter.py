@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Iterable
 from typing import Final
 
 import mmh3
@@ -54,12 +55,6 @@ def question(place: bytes) -> tuple[int, int]:
     return first, _PATTERNS[second & _PATTERN_MASK]
 
 
-def questions(places: list[bytes]) -> list[tuple[int, int]]:
-    """`question` for many places."""
-    patterns = _PATTERNS
-    return [(first, patterns[second & _PATTERN_MASK]) for first, second in map(hash_pair, places)]
-
-
 class BloomFilter:
     """A set of places that can be added to and asked, not listed."""
 
@@ -73,8 +68,13 @@ class BloomFilter:
 
     @classmethod
     def for_keys(cls, keys: int, bits_per_key: int) -> BloomFilter:
-        """An empty filter, sized for this many keys."""
-        words = max(1, -(-keys * bits_per_key // WORD_BITS))
+        """An empty filter with at least so many bits for each of so many keys.
+
+        The number of words is a power of two: then most filters of a node are of the same size, and
+        where a key falls in them is worked out once (`may_contain_any`).
+        """
+        needed = max(1, -(-keys * bits_per_key // WORD_BITS))
+        words = 1 << (needed - 1).bit_length()
         return cls(array("Q", bytes(words * WORD_BITS // 8)))
 
     @classmethod
@@ -103,11 +103,23 @@ class BloomFilter:
         """False: the place with this hash and this pattern (`question`) is certainly not here."""
         return self.words[first % self.word_count] & pattern == pattern
 
-    def maybes(self, asked: list[tuple[int, int]]) -> list[int]:
-        """Which of these (`questions`), by index, may be here; the others certainly are not."""
-        words, count = self.words, self.word_count
-        return [
-            at
-            for at, (first, pattern) in enumerate(asked)
-            if words[first % count] & pattern == pattern
-        ]
+
+def may_contain_any(filters: Iterable[BloomFilter], places: Iterable[bytes]) -> set[int]:
+    """Which of these places, by index, at least one of the filters cannot exclude. HOT PATH."""
+    hashes = list(map(hash_pair, places))
+    patterns = [_PATTERNS[second & _PATTERN_MASK] for _, second in hashes]
+    indexes_by_count: dict[int, list[int]] = {}
+    maybe: set[int] = set()
+    for one in filters:
+        words, count = one.words, one.word_count
+        indexes = indexes_by_count.get(count)
+        if indexes is None:  # filters of one size share them
+            indexes = indexes_by_count[count] = [first % count for first, _ in hashes]
+        maybe.update(
+            [
+                at
+                for at, (index, pattern) in enumerate(zip(indexes, patterns, strict=True))
+                if words[index] & pattern == pattern
+            ]
+        )
+    return maybe

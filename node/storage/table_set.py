@@ -15,7 +15,7 @@ from node.errors import CorruptRecordError
 from node.ports import Record
 from node.storage.answer_cache import AnswerCache
 from node.storage.block import place_of
-from node.storage.bloom_filter import question, questions
+from node.storage.bloom_filter import may_contain_any, question
 from node.storage.record_codec import ABSENT
 from node.storage.sstable import SSTable, TableDescription
 
@@ -73,11 +73,9 @@ class TableSet:
         """Which of these keys, by index, the filters cannot exclude. HOT PATH."""
         if not self.newest_first:
             return set()
-        asked = questions(list(map(place_of, partitions, keys)))
-        maybe: set[int] = set()
-        for table in self.newest_first:
-            maybe.update(table.bloom.maybes(asked))
-        self.bloom_negatives += len(self.newest_first) * (len(asked) - len(maybe))
+        filters = [table.bloom for table in self.newest_first]
+        maybe = may_contain_any(filters, map(place_of, partitions, keys))
+        self.bloom_negatives += len(filters) * (len(keys) - len(maybe))
         return maybe
 
     def by_id(self, table_id: int) -> SSTable | None:
