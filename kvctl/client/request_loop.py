@@ -164,12 +164,10 @@ class RequestLoop:
     def _turn(self) -> None:
         if self.router.wanted:
             self._connect_wanted()
-        wait_s = self._sweep_at - time.monotonic()
         for one in self.router.connections.values():
-            if one.unsent and one.state is ConnectionState.READY:
-                if wait_s > 0 and one.gathers:
-                    continue
+            if one.unsent and one.state is ConnectionState.READY and not one.gathers:
                 self._flush(one)
+        wait_s = self._sweep_at - time.monotonic()
         wait_ms = 0 if wait_s <= 0 or self._settled else int(wait_s * 1000) + 1
         events = self._poller.poll(wait_ms)
         now = time.monotonic()
@@ -354,6 +352,8 @@ class RequestLoop:
                 and now - connection.changed_at >= CONNECT_PATIENCE_S
             ):
                 self._move_unsent(connection, now)
+            if connection.unsent and connection.state is ConnectionState.READY:
+                self._flush(connection)
         self.upkeep.on_sweep(now)
 
     def _count_under_way(self) -> None:

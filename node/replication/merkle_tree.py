@@ -310,3 +310,4 @@ class MerkleTree:
             if self._built[partition] and partition not in fresh.damaged:
                 assert self.partition_hash(partition) == fresh.partition_hash(partition)
                 assert self.content_bytes((partition,)) == fresh.content_bytes((partition,))
+                assert self.keys_in((partition,)) == fresh.keys_in((partition,))

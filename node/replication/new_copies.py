@@ -32,8 +32,9 @@ from node.replication.replica import Minted
 def may_be_held(
     state: NodeState, partitions: Sequence[int], keys: Sequence[bytes]
 ) -> Collection[int]:
-    """Which of these keys, by index, are perhaps not new here; or are named twice."""
-    if len(set(keys)) < len(keys):
+    """Which of these keys, by index, are perhaps not new here, or not known to be; or are named
+    twice."""
+    if len(set(keys)) < len(keys) or not state.replica.all_evident:
         return range(len(keys))
     return state.storage.may_hold(partitions, keys)
 
@@ -60,7 +61,7 @@ def mint_new(
         Record(content, digest, recent, actor)
         for content, digest, recent in zip(contents, digests, recents, strict=True)
     ]
-    _keep(state, partitions, [put.key for put in requests], records)
+    _keep(state, partitions, [put.key for put in requests], records, [1] * len(records))
     return [Minted(record, dot, b"", 0, 1, context) for record in records]
 
 
@@ -78,15 +79,19 @@ def apply_new(
     siblings = [len(stored.siblings) for stored in decode_objects(contents)]
     check_all_recent(recents)
     records = list(map(Record, contents, map(digest_of, contents), recents))
+    _keep(state, partitions, keys, records, siblings)
+
+
+def _keep(
+    state: NodeState,
+    partitions: Sequence[int],
+    keys: Sequence[bytes],
+    records: Sequence[Record],
+    siblings: Sequence[int],
+) -> None:
     replica = state.replica
     if replica.conflicted or max(siblings) > 1:
         for key, count in zip(keys, siblings, strict=True):
             replica.note_siblings(key, count)
-    _keep(state, partitions, keys, records)
-
-
-def _keep(
-    state: NodeState, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
-) -> None:
     state.storage.put_new(partitions, keys, records)
-    state.replica.merkle.on_new(partitions, keys, records)
+    replica.merkle.on_new(partitions, keys, records)

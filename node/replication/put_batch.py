@@ -66,28 +66,23 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         self.proposed = []
         partitions = [partition for _, partition in proposed]
         held = may_be_held(state, partitions, [request.key for request, _ in proposed])
-        for at in sorted(held):
-            request, partition = proposed[at]
-            stored = self._store(request, partition)
-            if stored is None:
-                alone.append(request)
-            else:
-                record = stored.minted.record
-                size_bytes = len(request.key) + len(record.content) + len(record.recent)
-                size_bytes += OVERHEAD_BYTES
-                batch = grouping.with_room(self, size_bytes)
-                batch.add(request, partition, stored, size_bytes)
         new = [one for at, one in enumerate(proposed) if at not in held] if held else proposed
         if new:
             requests, partitions = list(map(list, zip(*new, strict=True)))
             before = EMPTY_OBJECT if self._overwrites else None
             minted = mint_new(state, partitions, requests, self._began.wall_ms)
             done = list(map(Stored, minted, repeat(before)))
-            sizes_bytes = [
-                len(request.key) + len(one.record.content) + len(one.record.recent) + OVERHEAD_BYTES
-                for request, one in zip(requests, minted, strict=True)
-            ]
+            sizes_bytes = list(map(_size_bytes, requests, minted))
             grouping.add_all(self, requests, partitions, done, sizes_bytes)
+        for at in sorted(held):
+            request, partition = proposed[at]
+            stored = self._store(request, partition)
+            if stored is None:
+                alone.append(request)
+            else:
+                size_bytes = _size_bytes(request, stored.minted)
+                batch = grouping.with_room(self, size_bytes)
+                batch.add(request, partition, stored, size_bytes)
         return alone
 
     def _store(self, request: ClientPut, partition: int) -> Stored | None:
@@ -168,6 +163,12 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         )
         one.go_on(*self._done_here[at], self._quorum.copy(), answered=self.answered)
         return one
+
+
+def _size_bytes(request: ClientPut, minted: Minted) -> int:
+    """What a put takes in the message to a replica."""
+    record = minted.record
+    return len(request.key) + len(record.content) + len(record.recent) + OVERHEAD_BYTES
 
 
 def batches_of_puts(

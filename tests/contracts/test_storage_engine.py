@@ -56,6 +56,26 @@ def test_a_put_is_read_back_in_the_same_turn(disk: Disk) -> None:
     assert disk.engine.get(1, b"k") == record(1)
 
 
+def test_several_new_keys_are_put_together_and_survive_a_crash(disk: Disk) -> None:
+    partitions, keys = [1, 1, 2], [b"a", b"b", b"c"]
+    disk.engine.put(1, b"known", record(9))
+    assert list(disk.engine.may_hold([*partitions, 1], [*keys, b"known"])) == [3]
+    disk.engine.put_new(partitions, keys, [record(1), record(2), record(3)])
+    assert sorted(disk.engine.may_hold(partitions, keys)) == [0, 1, 2]
+    disk.engine.commit()
+    disk.crash()
+    disk.flush()
+    disk.settle()
+    assert sorted(disk.engine.may_hold(partitions, keys)) == [0, 1, 2]
+    assert list(disk.engine.may_hold([2, 1], [b"a", b"c"])) == []
+    assert [entry.record for entry in scan_all(disk.engine)] == [
+        record(1),
+        record(2),
+        record(9),
+        record(3),
+    ]
+
+
 def test_an_unknown_key_is_not_found(disk: Disk) -> None:
     assert disk.engine.get(1, b"k") is None
 
@@ -273,6 +293,17 @@ class StorageMachine(RuleBasedStateMachine):
         self.written += 1
         self.visible[place] = record(self.written, size)
         self.disk.engine.put(*place, self.visible[place])
+
+    @rule(places=st.lists(PLACES, unique_by=lambda place: place[1]))
+    def put_what_is_new(self, places: list[tuple[int, bytes]]) -> None:
+        engine = self.disk.engine
+        held = engine.may_hold([one[0] for one in places], [one[1] for one in places])
+        assert {at for at, place in enumerate(places) if place in self.visible} <= set(held)
+        new = [place for at, place in enumerate(places) if at not in held]
+        records = [record(self.written + at) for at in range(len(new))]
+        self.written += len(new)
+        self.visible.update(zip(new, records, strict=True))
+        engine.put_new([one[0] for one in new], [one[1] for one in new], records)
 
     @rule(place=PLACES)
     def drop(self, place: tuple[int, bytes]) -> None:

@@ -35,6 +35,16 @@ class Disk:
         self.storage.put(partition, key, record(number))
         self.tree.on_change(partition, key, old, record(number))
 
+    def put_new(self, keys: list[bytes], number: int) -> None:
+        """Those of the keys that are not there yet, together."""
+        partitions = [partition_of(key, self.partitions) for key in keys]
+        held = self.storage.may_hold(partitions, keys)
+        new = [key for at, key in enumerate(keys) if at not in held]
+        partitions = [at for index, at in enumerate(partitions) if index not in held]
+        records = [record(number + at) for at in range(len(new))]
+        self.storage.put_new(partitions, new, records)
+        self.tree.on_new(partitions, new, records)
+
     def drop(self, key: bytes) -> None:
         partition = partition_of(key, self.partitions)
         old = self.storage.get(partition, key)
@@ -57,6 +67,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("slice"), st.just(b""), st.integers(1, 9)),
         st.tuples(st.just("put"), st.sampled_from(KEYS), st.integers(1, 1000)),
+        st.tuples(st.just("new"), st.sampled_from(KEYS), st.integers(1, 1000)),
         st.tuples(st.just("drop"), st.sampled_from(KEYS), st.just(0)),
         st.tuples(st.just("rebuild"), st.just(b""), st.integers(0, 1)),
         st.tuples(st.just("lost"), st.just(b""), st.integers(0, 1)),
@@ -75,6 +86,9 @@ def test_the_tree_equals_its_recomputation_after_any_writes_during_any_rebuilds(
     for kind, key, number in steps:
         if kind == "put":
             disk.put(key, number)
+        elif kind == "new":
+            first = KEYS.index(key)
+            disk.put_new(KEYS[first : first + 5], number)
         elif kind == "drop":
             disk.drop(key)
         elif kind == "slice":

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from node.storage.block import place_of
-from node.storage.bloom_filter import PATTERN_BITS, PATTERN_COUNT, BloomFilter, _pattern, question
+from node.storage.bloom_filter import (
+    PATTERN_BITS,
+    PATTERN_COUNT,
+    BloomFilter,
+    _pattern,
+    may_contain_any,
+    question,
+)
 
 
 def asks(bloom: BloomFilter, place: bytes) -> bool:
@@ -49,8 +58,33 @@ def test_the_partition_is_part_of_the_key() -> None:
     assert sum(asks(bloom, place_of(partition, b"k")) for partition in range(100)) == 1
 
 
-def test_the_size_is_what_was_asked_for() -> None:
-    assert len(BloomFilter.for_keys(1000, 12).to_bytes()) == -(-12_000 // 64) * 8
+@pytest.mark.parametrize(("keys", "words"), [(0, 1), (5, 1), (6, 2), (1000, 256), (1365, 256)])
+def test_the_size_is_the_next_power_of_two(keys: int, words: int) -> None:
+    bloom = BloomFilter.for_keys(keys, 12)
+    assert bloom.word_count == words
+    assert keys * 12 <= words * 64 < 2 * max(keys * 12, 64)
+
+
+@given(
+    added=st.lists(st.lists(st.binary(max_size=8), max_size=40), max_size=5),
+    asked=st.lists(st.binary(max_size=8), max_size=40),
+)
+def test_asking_several_filters_about_several_places_is_asking_each_about_each(
+    added: list[list[bytes]], asked: list[bytes]
+) -> None:
+    filters = [BloomFilter.for_keys(len(places), 4) for places in added]
+    for bloom, places in zip(filters, added, strict=True):
+        bloom.add(places)
+    asked = asked + [place for places in added for place in places[:2]]
+    maybe = {at for at, place in enumerate(asked) if any(asks(bloom, place) for bloom in filters)}
+    assert may_contain_any(filters, asked) == maybe
+
+
+def test_filters_of_any_size_are_asked_alike() -> None:
+    """Those that were written before sizes were powers of two."""
+    old = BloomFilter(array("Q", bytes(8 * 1000)))
+    old.add([b"there"])
+    assert may_contain_any([BloomFilter.for_keys(9, 16), old], [b"not", b"there"]) == {1}
 
 
 def test_patterns_are_the_same_for_ever() -> None:

@@ -1,0 +1,171 @@
+"""Keys that a node holds nothing of are minted and stored together, as they would be one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from node.errors import FailureKind
+from node.ports import Record
+from node.protocol.client_messages import ClientReply, Failed, PutDone, PutKind
+from node.protocol.messages import ReplicaPut, ReplicaPuts
+from node.replication import new_copies, put_batch, replica_service, request_batch
+from tests.memory_storage_engine import MemoryStorageEngine
+from tests.scenarios.frames import KEYS, Tap, ask, puts
+from tests.virtual_cluster import VirtualCluster
+
+NAMES = ["n1", "n2", "n3"]
+
+
+@pytest.fixture
+def cluster() -> VirtualCluster:
+    return VirtualCluster(3)
+
+
+@pytest.fixture
+def stored_together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many keys each call of `put_new` got."""
+    counts: list[int] = []
+    put_new = MemoryStorageEngine.put_new
+
+    def counted(
+        self: MemoryStorageEngine,
+        partitions: Sequence[int],
+        keys: Sequence[bytes],
+        records: Sequence[Record],
+    ) -> None:
+        counts.append(len(keys))
+        put_new(self, partitions, keys, records)
+
+    monkeypatch.setattr(MemoryStorageEngine, "put_new", counted)
+    return counts
+
+
+def everything(cluster: VirtualCluster) -> list[object]:
+    """All that the nodes hold of any key, and what they know about it."""
+    found: list[object] = []
+    for name in NAMES:
+        state, storage = cluster.node(name).state, cluster.hosts[name].storage
+        merkle = state.replica.merkle
+        found += [storage.committed(*place) for place in storage.committed_places()]
+        found += [merkle.partition_hash(one) for one in range(merkle.partitions)]
+        found += [merkle.key_count(), merkle.content_bytes(tuple(range(merkle.partitions)))]
+        found += [sorted(state.replica.conflicted)]
+    return found
+
+
+@pytest.mark.parametrize("kind", [PutKind.BLIND, PutKind.OVERWRITE])
+def test_new_keys_are_stored_together(
+    cluster: VirtualCluster, stored_together: list[int], kind: PutKind
+) -> None:
+    done = ask(cluster, *puts(cluster, *KEYS, kind=kind))
+    assert all(isinstance(one, PutDone) and one.siblings == 1 for one in done)
+    cluster.run_for(0.1)
+    # Of overwrites the replicas have to say what they held, which they look up key by key.
+    nodes = 3 if kind == PutKind.BLIND else 1
+    assert stored_together == [len(KEYS)] * nodes
+    assert all(len(set(cluster.copies(key).values())) == 1 for key in KEYS)
+
+
+def test_only_those_that_are_new_are(cluster: VirtualCluster, stored_together: list[int]) -> None:
+    ask(cluster, *puts(cluster, *KEYS[:3], kind=PutKind.BLIND))
+    cluster.run_for(0.1)
+    stored_together.clear()
+    done = ask(cluster, *puts(cluster, *KEYS, value="w", kind=PutKind.BLIND))
+    assert [one.siblings for one in done if isinstance(one, PutDone)] == [2] * 3 + [1] * 5
+    cluster.run_for(0.1)
+    assert stored_together == [len(KEYS) - 3] * 3
+
+
+def test_a_key_that_is_named_twice_gets_both_versions(cluster: VirtualCluster) -> None:
+    done = ask(cluster, *puts(cluster, "a", "b", "a", kind=PutKind.BLIND))
+    assert [one.siblings for one in done if isinstance(one, PutDone)] == [1, 1, 2]
+    cluster.run_for(0.1)
+    assert len(set(cluster.copies("a").values())) == 1
+
+
+def test_too_many_for_one_batch_become_several(
+    cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_batch, "BATCH_MAX", 5)
+    tap = Tap(cluster)
+    keys = [f"many{number}" for number in range(12)]
+    done = ask(cluster, *puts(cluster, *keys, kind=PutKind.BLIND))
+    assert all(isinstance(one, PutDone) for one in done)
+    assert (tap.kinds[ReplicaPuts], tap.kinds[ReplicaPut]) == (3 * 2, 0)
+    cluster.run_for(0.1)
+    assert all(None not in cluster.copies(key).values() for key in keys)
+
+
+def test_too_large_for_one_batch_become_several(
+    cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_batch, "BATCH_BYTES_MAX", 10_000)
+    tap = Tap(cluster)
+    done = ask(cluster, *puts(cluster, *KEYS[:5], value="x" * 3000, kind=PutKind.BLIND))
+    assert all(isinstance(one, PutDone) for one in done)
+    assert (tap.kinds[ReplicaPuts], tap.kinds[ReplicaPut]) == (2 * 2, 0)
+    cluster.run_for(0.1)
+    assert all(None not in cluster.copies(key).values() for key in KEYS[:5])
+
+
+def test_a_full_disk_takes_none_of_them(cluster: VirtualCluster) -> None:
+    cluster.hosts["n1"].storage.full = True
+    refused = ask(cluster, *puts(cluster, *KEYS, kind=PutKind.BLIND))
+    assert all(isinstance(one, Failed) and one.kind == FailureKind.OVERLOADED for one in refused)
+    cluster.run_for(0.1)
+    assert all(set(cluster.copies(key).values()) == {None} for key in KEYS)
+
+
+def test_a_key_in_conflict_whose_copy_is_gone_begins_anew(cluster: VirtualCluster) -> None:
+    state = cluster.node("n1").state
+    state.replica.conflicted.add(KEYS[0].encode())
+    ask(cluster, *puts(cluster, *KEYS, kind=PutKind.BLIND))
+    assert not state.replica.conflicted
+
+
+def test_while_copies_prove_nothing_no_key_counts_as_new(
+    cluster: VirtualCluster, stored_together: list[int]
+) -> None:
+    for name in NAMES:
+        cluster.node(name).state.replica.doubted.add(b"another")
+    done = ask(cluster, *puts(cluster, *KEYS, kind=PutKind.BLIND))
+    assert all(isinstance(one, PutDone) for one in done)
+    assert stored_together == []
+
+
+PUTS = st.lists(
+    st.tuples(
+        st.sampled_from(KEYS),
+        st.sampled_from([PutKind.BLIND, PutKind.BLIND, PutKind.OVERWRITE]),
+        st.sampled_from(["v", "w", "x" * 300, None]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(frames=st.lists(PUTS, min_size=1, max_size=5))
+def test_they_are_what_they_would_be_one_by_one(
+    frames: list[list[tuple[str, PutKind, str | None]]],
+) -> None:
+    def run() -> tuple[list[list[ClientReply]], list[object]]:
+        cluster = VirtualCluster(3)
+        answers = []
+        for frame in frames:
+            requests = [cluster.put_request(key, value, kind=kind) for key, kind, value in frame]
+            answers.append(ask(cluster, *requests))
+        cluster.run_for(0.5)
+        return answers, everything(cluster)
+
+    together = run()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (put_batch, replica_service):
+            assert module.may_be_held is new_copies.may_be_held  # type: ignore[attr-defined]
+            patch.setattr(module, "may_be_held", lambda state, partitions, keys: range(len(keys)))
+        one_by_one = run()
+    assert together == one_by_one

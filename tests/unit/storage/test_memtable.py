@@ -1,0 +1,38 @@
+"""A memtable counts what it holds, however it got there."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.ports import Record
+from node.storage.memtable import Memtable
+
+PLACES = st.lists(
+    st.tuples(st.integers(0, 3), st.binary(min_size=1, max_size=3)), unique_by=lambda one: one[1]
+)
+
+
+def record(number: int) -> Record:
+    return Record(b"c" * number, b"%016d" % number, b"r" * (number % 3))
+
+
+@given(before=PLACES, new=PLACES)
+def test_new_keys_put_together_count_like_those_put_one_by_one(
+    before: list[tuple[int, bytes]], new: list[tuple[int, bytes]]
+) -> None:
+    together, one_by_one = Memtable(1), Memtable(1)
+    for memtable in (together, one_by_one):
+        for at, place in enumerate(before):
+            memtable.put(*place, record(at) if at % 2 else None)
+    partitions, keys = [one[0] for one in new], [one[1] for one in new]
+    held = together.may_hold(partitions, keys)
+    assert held == {at for at, place in enumerate(new) if place in before}
+    new = [place for at, place in enumerate(new) if at not in held]
+    records = [record(at) for at in range(len(new))]
+    together.put_new([one[0] for one in new], [one[1] for one in new], records)
+    for place, one in zip(new, records, strict=True):
+        one_by_one.put(*place, one)
+    assert together.key_count == one_by_one.key_count
+    assert together.memory_bytes == one_by_one.memory_bytes
+    assert list(together.batches(9, 10**6)) == list(one_by_one.batches(9, 10**6))
