@@ -32,9 +32,8 @@ from node.replication.replica import Minted
 def may_be_held(
     state: NodeState, partitions: Sequence[int], keys: Sequence[bytes]
 ) -> Collection[int]:
-    """Which of these keys, by index, are perhaps not new here, or not known to be; or are named
-    twice."""
-    if len(set(keys)) < len(keys) or not state.replica.all_evident:
+    """Which of these keys, by index, are perhaps not new here; or are named twice."""
+    if len(set(keys)) < len(keys):
         return range(len(keys))
     return state.storage.may_hold(partitions, keys)
 

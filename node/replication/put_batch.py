@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
@@ -26,6 +26,8 @@ from node.replication.slots import Slots
 
 OVERHEAD_BYTES: Final = 64
 """Of a put in a message, besides key, object and requests."""
+SLICE_BYTES: Final = 64 * 1024
+"""Before so much more is stored, the storage is asked whether it takes it."""
 _OVERWRITE: Final = int(PutKind.OVERWRITE)
 _CONTEXT: Final = int(PutKind.CONTEXT)
 
@@ -67,13 +69,13 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         partitions = [partition for _, partition in proposed]
         held = may_be_held(state, partitions, [request.key for request, _ in proposed])
         new = [one for at, one in enumerate(proposed) if at not in held] if held else proposed
-        if new:
-            requests, partitions = list(map(list, zip(*new, strict=True)))
-            before = EMPTY_OBJECT if self._overwrites else None
-            minted = mint_new(state, partitions, requests, self._began.wall_ms)
-            done = list(map(Stored, minted, repeat(before)))
-            sizes_bytes = list(map(_size_bytes, requests, minted))
-            grouping.add_all(self, requests, partitions, done, sizes_bytes)
+        # To overwrite nothing takes evidence that there is nothing.
+        evident = state.replica.all_evident or not self._overwrites
+        for some in _slices(new):
+            if evident and state.storage.accepts_writes():
+                self._store_new(some, grouping)
+            else:
+                alone += [request for request, _ in some]
         for at in sorted(held):
             request, partition = proposed[at]
             stored = self._store(request, partition)
@@ -84,6 +86,16 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
                 batch = grouping.with_room(self, size_bytes)
                 batch.add(request, partition, stored, size_bytes)
         return alone
+
+    def _store_new(
+        self, puts: Sequence[tuple[ClientPut, int]], grouping: Grouping[PutBatch]
+    ) -> None:
+        requests, partitions = list(map(list, zip(*puts, strict=True)))
+        before = EMPTY_OBJECT if self._overwrites else None
+        minted = mint_new(self.state, partitions, requests, self._began.wall_ms)
+        done = list(map(Stored, minted, repeat(before)))
+        sizes_bytes = list(map(_size_bytes, requests, minted))
+        grouping.add_all(self, requests, partitions, done, sizes_bytes)
 
     def _store(self, request: ClientPut, partition: int) -> Stored | None:
         """Store it beside or over what is here; None if that is not to be done in a batch."""
@@ -165,6 +177,20 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         return one
 
 
+def _slices(
+    puts: Sequence[tuple[ClientPut, int]],
+) -> Iterator[Sequence[tuple[ClientPut, int]]]:
+    """These puts in parts of `SLICE_BYTES` of values, if need be with one value more."""
+    begin = size_bytes = 0
+    for end, (request, _) in enumerate(puts, 1):
+        size_bytes += 0 if request.value is None else len(request.value)
+        if size_bytes >= SLICE_BYTES:
+            yield puts[begin:end]
+            begin, size_bytes = end, 0
+    if begin < len(puts):
+        yield puts[begin:]
+
+
 def _size_bytes(request: ClientPut, minted: Minted) -> int:
     """What a put takes in the message to a replica."""
     record = minted.record
@@ -184,8 +210,6 @@ def batches_of_puts(
     A put goes alone if anything about it is special: what it asks for, how long it may take, an
     owner that is away, a retry, a context, or a copy here on which it cannot build.
     """
-    if not state.storage.accepts_writes():
-        return [], list(requests)
     usual_w = (0, state.quorum.w)
     least_ms = least_deadline_ms(state, now)
     partitions = state.map.partitions_of_keys([request.key for request in requests])

@@ -167,6 +167,7 @@ class Replica:
             record = Record(merged_content, digest, recent)
         else:
             if base_recent and fingerprint_of(local.recent) == base_recent:
+                decode_recent(recent)
                 merged_recent = recent
             else:
                 merged_recent = self._merge_recent(local.recent, recent)
@@ -358,7 +359,7 @@ class Replica:
             return None
 
     def note_siblings(self, key: bytes, siblings: int) -> None:
-        """A copy has so many siblings now."""
+        """The copy of a key has so many siblings now."""
         if siblings > 1:
             if key not in self.conflicted:
                 self.conflicted.add(key)
@@ -371,9 +372,9 @@ class Replica:
     def _merge_recent(self, ours: bytes, theirs: bytes) -> bytes:
         if ours == theirs or not theirs:
             return ours
+        remembered = decode_recent(theirs)
         if not ours:
             return theirs
-        remembered = decode_recent(theirs)
         union = remembered.union(decode_recent(ours), entries_max=self._limits.recent_requests_max)
         return theirs if union == remembered else encode_recent(union)
 

@@ -293,6 +293,4 @@ class Grouping(Generic[Batch]):
                 self.with_room(batch, one[-1]).add(*one)
 
     def _has_room(self, batch: Batch, count: int, size_bytes: int) -> bool:
-        if batch.size + count > BATCH_MAX:
-            return False
-        return batch.bytes + size_bytes <= self._bytes_max or (count == 1 and not batch.size)
+        return batch.size + count <= BATCH_MAX and batch.bytes + size_bytes <= self._bytes_max

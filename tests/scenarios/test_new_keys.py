@@ -8,13 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from node.causality.causal_context import EMPTY_CONTEXT
+from node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, put_version
+from node.config import LimitsConfig
 from node.errors import FailureKind
 from node.ports import Record
 from node.protocol.client_messages import ClientReply, Failed, PutDone, PutKind
-from node.protocol.messages import ReplicaPut, ReplicaPuts
+from node.protocol.messages import PeerFrame, ReplicaPut, ReplicaPuts
 from node.replication import new_copies, put_batch, replica_service, request_batch
+from node.replication.put_batch import batches_of_puts
 from tests.memory_storage_engine import MemoryStorageEngine
-from tests.scenarios.frames import KEYS, Tap, ask, puts
+from tests.scenarios.answers import values
+from tests.scenarios.frames import KEYS, Tap, ask, puts, write_behind_back
 from tests.virtual_cluster import VirtualCluster
 
 NAMES = ["n1", "n2", "n3"]
@@ -112,6 +117,17 @@ def test_too_large_for_one_batch_become_several(
     assert all(None not in cluster.copies(key).values() for key in KEYS[:5])
 
 
+def test_a_batch_with_new_keys_has_no_more_room_than_another(
+    cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(cluster, *puts(cluster, KEYS[0], kind=PutKind.BLIND))
+    cluster.run_for(0.1)
+    monkeypatch.setattr(request_batch, "BATCH_BYTES_MAX", 10_000)
+    tap = Tap(cluster)
+    ask(cluster, *puts(cluster, *KEYS[:4], value="x" * 2900, kind=PutKind.BLIND))
+    assert (tap.kinds[ReplicaPuts], tap.kinds[ReplicaPut]) == (2 * 2, 0)
+
+
 def test_a_full_disk_takes_none_of_them(cluster: VirtualCluster) -> None:
     cluster.hosts["n1"].storage.full = True
     refused = ask(cluster, *puts(cluster, *KEYS, kind=PutKind.BLIND))
@@ -127,14 +143,89 @@ def test_a_key_in_conflict_whose_copy_is_gone_begins_anew(cluster: VirtualCluste
     assert not state.replica.conflicted
 
 
-def test_while_copies_prove_nothing_no_key_counts_as_new(
-    cluster: VirtualCluster, stored_together: list[int]
+@pytest.mark.parametrize("kind", [PutKind.BLIND, PutKind.OVERWRITE])
+def test_nothing_is_overwritten_on_the_word_of_a_node_in_doubt(
+    cluster: VirtualCluster, kind: PutKind
 ) -> None:
+    """Which it may come to be in the middle of a frame."""
+    node = cluster.node("n1")
+    node.state.replica.doubted.add(b"another")
+    requests = puts(cluster, *KEYS, kind=kind)
+    batches, alone = batches_of_puts(
+        node.state, node._coordination, b"client", requests, cluster.now
+    )
+    in_batches = sum(batch.size for batch in batches)
+    assert (in_batches, len(alone)) == ((0, 8) if kind == PutKind.OVERWRITE else (8, 0))
+
+
+def test_siblings_that_come_to_a_replica_with_a_new_key_are_noticed(
+    cluster: VirtualCluster,
+) -> None:
+    write_behind_back(cluster, "n1", KEYS[0], b"earlier")
+    ask(cluster, *puts(cluster, *KEYS, kind=PutKind.BLIND))
+    cluster.run_for(0.1)
     for name in NAMES:
-        cluster.node(name).state.replica.doubted.add(b"another")
-    done = ask(cluster, *puts(cluster, *KEYS, kind=PutKind.BLIND))
-    assert all(isinstance(one, PutDone) for one in done)
-    assert stored_together == []
+        assert cluster.node(name).state.replica.conflicted == {KEYS[0].encode()}
+
+
+def test_a_new_key_overwrites_what_another_replica_had_of_it(cluster: VirtualCluster) -> None:
+    write_behind_back(cluster, "n2", KEYS[0], b"earlier")
+    cluster.tap = lambda _sender, receiver, _message: receiver != "n3"  # so n2 is needed
+    done = ask(cluster, *puts(cluster, *KEYS, kind=PutKind.OVERWRITE))
+    assert all(isinstance(one, PutDone) and one.siblings == 1 for one in done)
+    cluster.run_for(0.1)
+    assert cluster.copies(KEYS[0])["n1"] == cluster.copies(KEYS[0])["n2"]
+    assert values(cluster.get("n2", KEYS[0])) == [f"v of {KEYS[0]}"]
+
+
+def test_one_that_cannot_be_stored_is_refused_and_the_others_are_not() -> None:
+    cluster = VirtualCluster(3, limits=LimitsConfig(siblings_max=2))
+    for value in ("v", "w"):
+        ask(cluster, *puts(cluster, KEYS[0], value=value, kind=PutKind.BLIND))
+    done = ask(cluster, *puts(cluster, *KEYS, value="x", kind=PutKind.BLIND))
+    assert [type(one) for one in done] == [Failed] + [PutDone] * 7
+
+
+def test_a_bad_memory_of_requests_is_dropped_with_its_message(cluster: VirtualCluster) -> None:
+    node = cluster.node("n1")
+    content = encode_object(
+        put_version(EMPTY_OBJECT, b"v", actor="n2#1", seen=EMPTY_CONTEXT, stamp_ms=1)[0]
+    )
+    good, bad = (b"good", content, b"", b"", 0), (b"bad", content, b"\xc1", b"", 0)
+    for held in (False, True):
+        message = ReplicaPuts(7, [good, bad], cluster.now.wall_ms + 1000)
+        node.outbox.clear()
+        node.on_peer_frame(PeerFrame("n2", node.ring_epoch, [message]), cluster.now)
+        assert node.outbox.to_peers.get("n2", []) == []
+        partition = node.state.map.partition_of(b"bad")
+        found = node.state.storage.get(partition, b"bad")
+        assert found is None if not held else found is not None and found.recent == b""
+        node.state.replica.apply(partition, b"bad", content, b"")
+
+
+@pytest.mark.parametrize("before", [0, 8])
+def test_a_disk_that_fills_up_within_a_frame_takes_only_the_first(
+    cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """`before`: how many of the keys are there already."""
+    ask(cluster, *puts(cluster, *KEYS[:before], value="w", kind=PutKind.BLIND))
+    cluster.run_for(0.1)
+    monkeypatch.setattr(put_batch, "SLICE_BYTES", 10)
+    storage = cluster.hosts["n1"].storage
+    answers = iter([True, True, True])
+    monkeypatch.setattr(storage, "accepts_writes", lambda: next(answers, False))
+    done = ask(cluster, *puts(cluster, *KEYS, value="value", kind=PutKind.BLIND))
+    # Both kinds of key are asked for once each; what is refused was not stored anywhere.
+    assert [type(one) for one in done] == [PutDone] * 3 + [Failed] * 5
+    cluster.run_for(0.1)
+    expected = [2 if before else 1] * 3 + [1 if before else 0] * 5
+    for name in NAMES:
+        state = cluster.node(name).state
+        found = [
+            state.storage.get(state.map.partition_of(key.encode()), key.encode()) for key in KEYS
+        ]
+        siblings = [0 if one is None else len(decode_object(one.content).siblings) for one in found]
+        assert siblings == expected
 
 
 PUTS = st.lists(

@@ -67,7 +67,7 @@ class DiskOracle:
             stored.check_invariants()
             for sibling in stored.siblings:
                 if self._oracle.sibling_version(history, sibling, stored) is None:
-                    self._learn(history, sibling, stored)
+                    self._learn(history, sibling, stored, old)
             self._oracle.judge_object(history, stored, f"the copy at {self._name}")
             self._judged.add(new.content)
         if old is None or self._oracle.truncates:
@@ -75,7 +75,10 @@ class DiskOracle:
         if not stored.context.includes(decoded(old.content).context):
             raise Violation(1, place.key, f"the copy at {self._name} forgot what it had seen.")
 
-    def _learn(self, history: KeyHistory, sibling: Sibling, stored: StoredObject) -> None:
+    def _learn(
+        self, history: KeyHistory, sibling: Sibling, stored: StoredObject, old: Record | None
+    ) -> None:
+        """`stored` is the object in which a version appears first, `old` the copy it replaces."""
         oracle = self._oracle
         oracle.versions += 1
         write = history.writes[sibling.request]
@@ -87,7 +90,13 @@ class DiskOracle:
         )
         direct = history.superseded_by(write, stored.context, beside)
         ended = history.ended_by(direct, direct - overtaken)
-        seen_ended = set(direct).union(*(history.versions[dot].seen_ended for dot in direct))
+        seen = direct
+        if first is not None and old is not None:
+            # A second name does not take over what those beside it had superseded before.
+            before = decoded(old.content)
+            alive = {one.dot for one in before.siblings}
+            seen = {dot for dot in direct if dot in alive or not before.context.covers(*dot)}
+        seen_ended = seen.union(*(history.versions[dot].seen_ended for dot in seen))
         version = Version(
             dot=sibling.dot,
             write=write,

@@ -20,5 +20,6 @@ PINNED_SEEDS: Final = {
     1331: "a restored disk began an epoch that its own future had used already",
     3193: "two wiped nodes were compared with each other and both believed to be whole again",
     4967: "what a damaged copy was replaced by counted as evidence, and was older",
+    130064: "the oracle had a write's second name supersede what those beside it had superseded",
     1456: "of three peers to compare with, the last in the alphabet never had its turn",
 }

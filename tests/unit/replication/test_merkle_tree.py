@@ -104,6 +104,18 @@ def test_the_tree_equals_its_recomputation_after_any_writes_during_any_rebuilds(
     assert disk.tree.drifted == []
 
 
+def test_new_keys_before_the_cursor_are_added_to_what_is_being_read() -> None:
+    disk = Disk(partitions=1)
+    disk.put_new(KEYS[1::2], 1)
+    disk.build()
+    disk.tree.rebuild(0, 1)
+    disk.tree.build_slice(disk.storage, 10)
+    disk.put_new(KEYS[::2], 100)  # some of them before the cursor, some after it
+    disk.build_on()
+    assert disk.tree.drifted == []
+    disk.tree.check_invariants(disk.storage)
+
+
 def test_a_tree_is_not_ready_before_it_was_built() -> None:
     disk = Disk()
     assert not disk.pair().ready

@@ -250,6 +250,22 @@ class TestBackgroundWorker:
         assert worker.errors == {}
 
 
+def test_what_is_put_together_counts_before_it_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SPACE_CHECK_INTERVAL_S", 3600.0)
+    config = StorageConfig()
+    free = config.disk_reserve_bytes + engine_module.SPACE_CHECK_BYTES
+    engine = SqliteStorageEngine.open(
+        tmp_path, config, partitions=PARTITIONS, free_bytes=lambda: free
+    )
+    assert engine.accepts_writes()
+    keys = [b"key-%d" % number for number in range(70)]
+    engine.put_new([0] * 70, keys, [record(number, 1000) for number in range(70)])
+    assert not engine.accepts_writes()
+    engine.close()
+
+
 def test_the_free_space_is_looked_at_again_after_so_many_bytes_however_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
