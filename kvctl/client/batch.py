@@ -4,7 +4,8 @@
         for key, value in records:
             batch.put(key, value, on_done=report)      # blocks while 256 are outstanding
 
-Submitting queues a request and returns a `Pending`; requests queued in one pass travel together.
+Submitting queues a request and returns a `Pending`; requests queued in one pass travel together,
+and wait for more of them while their node is busy with as many (`Connection.gathers`).
 A slot frees when a request is done, so a batch is also a closed loop of fixed depth.
 
 Callbacks run between passes, in this thread. They may submit (the slot of the request that is done

@@ -123,8 +123,8 @@ class Connection:
         self.unsent: list[Pending] = []
         """Requests that no connection has taken yet."""
         self.under_way = 0
-        """How many requests were sent and not answered, about: `RequestLoop` counts them anew from
-        time to time, since not every one is answered."""
+        """How many requests were sent and not answered, about: `Router.count_under_way` sets it
+        right from time to time, since not every one is answered."""
         self.socket: zmq.Socket[bytes] | None = None
         self.monitor: zmq.Socket[bytes] | None = None
         self._context = context

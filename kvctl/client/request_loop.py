@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -335,7 +335,7 @@ class RequestLoop:
     # ------------------------------------------------------------ the sweep
 
     def _sweep(self, now: float) -> None:
-        self._count_under_way()
+        self.router.count_under_way(self._in_flight.values())
         for pending in list(self._in_flight.values()):
             if pending.done:
                 continue
@@ -355,11 +355,6 @@ class RequestLoop:
             if connection.unsent and connection.state is ConnectionState.READY:
                 self._flush(connection)
         self.upkeep.on_sweep(now)
-
-    def _count_under_way(self) -> None:
-        counts = Counter(id(pending.connection) for pending in self._in_flight.values())
-        for connection in self.router.connections.values():
-            connection.under_way = counts[id(connection)] - len(connection.unsent)
 
     def _on_deadline(self, pending: Pending, now: float) -> None:
         connection = pending.connection

@@ -10,6 +10,7 @@ nodes that are connected, then ones to connect to, then those that failed a whil
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING
@@ -91,6 +92,12 @@ class Router:
             connection is not pending.connection and connection not in pending.avoided
             for connection in self._candidates(pending)
         )
+
+    def count_under_way(self, in_flight: Iterable[Pending]) -> None:
+        """Set each connection's count of requests that were sent and not answered."""
+        counts = Counter(id(pending.connection) for pending in in_flight)
+        for connection in self.connections.values():
+            connection.under_way = counts[id(connection)] - len(connection.unsent)
 
     def circumstances(self, pending: Pending) -> str:
         """What each node that could have been asked did, for an error's sentence."""

@@ -6,7 +6,8 @@
   moves messages around an accumulator.
 * `request`: what the three have in common.
 * `request_batch`, `put_batch`, `get_batch`: requests that came together share messages and a
-  quorum, until something sets one of them apart.
+  quorum, until something sets one of them apart; `new_copies`: the many keys among them of which
+  there is nothing here yet.
 * `operation_trace`: the last operations of this node, kept while somebody watches.
 * `merkle_tree`, `merkle_pair`: what a node holds, as hashes; of one node, and of a pair.
 * `anti_entropy`: which nodes are compared when; `anti_entropy_comparison` asks, along an

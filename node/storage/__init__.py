@@ -18,6 +18,9 @@
 `table_set`: recent answers (`answer_cache`), then the tables, newest first, where Bloom filters say
 which of them need not be opened; else not found. `scan` merges all of them.
 
+Many new keys are a case of their own: `may_hold` tells which of them are certainly new, without
+opening a table, and `put_new` takes those together.
+
 **A hint** is kept in the `hint_log`: it takes the same path through the commit log, past a
 `hint_memtable`, into a table of `data.sqlite`.
 

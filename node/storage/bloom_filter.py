@@ -12,6 +12,11 @@ The price is that keys are spread unevenly over the words. Measured at 12 bits p
 needless maybes (a classical filter: 0.3 %, and 1 % at 10 bits), 0.5 % at 16, the default; and
 0.3 µs to add a key or ask for one, hash included (classical: 1.6 and 0.5).
 
+Filters have a power of two of words, so a key gets up to twice the bits that were asked for, and
+most tables of a node have filters of one size. When many keys are asked about at once
+(`may_contain_any`), where each falls is then worked out once for all of them: 0.12 µs a key and
+filter instead of 0.21.
+
 Invariant: no false negatives; a key that was added is a maybe for ever.
 """
 
