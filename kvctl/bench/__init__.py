@@ -4,5 +4,6 @@
 * `workload`: what one client does and how it verifies every answer.
 * `worker`: a client in a process of its own.
 * `histogram`: latencies in bounded memory, to one percent.
+* `quiet`: waiting until the nodes have nothing left to do.
 * `yardstick`: the same traffic without a store: what this machine's sockets and Python can do.
 """

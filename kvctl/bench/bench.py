@@ -18,10 +18,11 @@ from random import SystemRandom
 from typing import Any, NamedTuple
 
 from kvctl.bench.histogram import LatencyHistogram
+from kvctl.bench.quiet import await_quiet
 from kvctl.bench.worker import Worker, WorkerOrder
 from kvctl.bench.workload import Measurement, WorkloadClient, WorkloadOptions
 from kvctl.bench.yardstick import Yardstick, measure_echo
-from kvctl.client.client import DEFAULT_TIMEOUT_S, connect
+from kvctl.client.client import DEFAULT_TIMEOUT_S, Client, connect
 from kvctl.cluster.directory import choose_cluster
 from node.errors import InvalidRequestError
 
@@ -95,20 +96,25 @@ def run_bench(
     name = choose_cluster(cluster, home)
     with connect(name, home=home, timeout_s=timeout_s) as client:
         client.describe()  # a cluster that cannot be reached is said before anything is measured
-        echo = measure_echo() if yardstick else None
+        echo = _echo_in_quiet(client) if yardstick else None
         if clients == 1:
             alone = WorkloadClient(client, options, 1)
             alone.preload()
             measurements = [alone.run()]
-    if clients > 1:
-        orders = [
-            WorkerOrder(name, None if home is None else str(home), timeout_s, number, options)
-            for number in range(1, clients + 1)
-        ]
-        measurements = _run_workers(orders)
-    if echo is not None:
-        echo = echo.mean_with(measure_echo())
+        else:
+            orders = [
+                WorkerOrder(name, None if home is None else str(home), timeout_s, number, options)
+                for number in range(1, clients + 1)
+            ]
+            measurements = _run_workers(orders)
+        if echo is not None:
+            echo = echo.mean_with(_echo_in_quiet(client))
     return _sum_up(options, measurements, echo)
+
+
+def _echo_in_quiet(client: Client) -> Yardstick:
+    await_quiet(client)
+    return measure_echo()
 
 
 def _run_workers(orders: Sequence[WorkerOrder]) -> list[Measurement]:
