@@ -99,9 +99,9 @@ class _OwnedKey:
 
     __slots__ = ("acked", "busy", "key", "newest", "seed", "sent", "verified")
 
-    def __init__(self, key: str, run: int) -> None:
-        self.key = key.encode()
-        self.seed = zlib.crc32(self.key, zlib.crc32(run.to_bytes(8, "big")))
+    def __init__(self, key: bytes, seed_of_run: int) -> None:
+        self.key = key
+        self.seed = zlib.crc32(key, seed_of_run)
         self.sent = 0
         self.acked = 0
         self.busy = False
@@ -124,10 +124,14 @@ class WorkloadClient:
         options.validate()
         self._client = client
         self._options = options
-        self._prefix = f"{KEY_PREFIX}{options.run:x}/{number}/"
+        self._prefix = f"{KEY_PREFIX}{options.run:x}/{number}/".encode()
+        self._seed = zlib.crc32(options.run.to_bytes(8, "big"))
+        """Of all checksums of this run."""
         self._padding = b"." * (options.value_bytes - VALUE_BYTES_MIN)
         self._rng = Random(options.run + number)
-        self._keys = [self._new_key(f"{index}") for index in range(options.keys)]
+        self._keys = [
+            _OwnedKey(b"%s%d" % (self._prefix, index), self._seed) for index in range(options.keys)
+        ]
         self._by_key = {owned.key: owned for owned in self._keys}
         self._fresh = count()
         self._histogram = LatencyHistogram()
@@ -184,9 +188,9 @@ class WorkloadClient:
         batch.put(owned.key, self._next_value(owned), on_done=self._on_put)
 
     def _submit_blind_put(self, batch: Batch) -> None:
-        owned = self._new_key(f"b{next(self._fresh)}")
-        self._by_key[owned.key] = owned
-        batch.put(owned.key, self._next_value(owned), blind=True, on_done=self._on_blind_put)
+        key = b"%sb%d" % (self._prefix, next(self._fresh))
+        value = self._value(zlib.crc32(key, self._seed), 1)
+        batch.put(key, value, blind=True, on_done=self._on_blind_put)
 
     def _idle_in_turn(self) -> Iterator[_OwnedKey]:
         while True:
@@ -194,14 +198,14 @@ class WorkloadClient:
                 if not owned.busy:
                     yield owned
 
-    def _new_key(self, name: str) -> _OwnedKey:
-        return _OwnedKey(self._prefix + name, self._options.run)
-
     def _next_value(self, owned: _OwnedKey) -> bytes:
         owned.sent += 1
         owned.busy = True
-        sequence = owned.sent.to_bytes(_SEQUENCE_BYTES, "big")
-        checksum = zlib.crc32(self._padding, zlib.crc32(sequence, owned.seed))
+        return self._value(owned.seed, owned.sent)
+
+    def _value(self, seed: int, number: int) -> bytes:
+        sequence = number.to_bytes(_SEQUENCE_BYTES, "big")
+        checksum = zlib.crc32(self._padding, zlib.crc32(sequence, seed))
         return sequence + checksum.to_bytes(4, "big") + self._padding
 
     # ------------------------------------------------------------ verifying
@@ -214,8 +218,8 @@ class WorkloadClient:
         self._count(pending, "" if pending.error is None else pending.error.message)
 
     def _on_blind_put(self, pending: Pending) -> None:
-        self._on_put(pending)
-        del self._by_key[pending.key]
+        """Nobody reads it again: there is nothing to remember."""
+        self._count(pending, "" if pending.error is None else pending.error.message)
 
     def _on_get(self, pending: Pending) -> None:
         owned = self._by_key[pending.key]
