@@ -18,13 +18,13 @@ QUIET_SHARE = 0.2
 PATIENCE_S = 20.0
 
 
-def await_quiet(client: Client, *, patience_s: float = PATIENCE_S) -> bool:
+def await_quiet(client: Client) -> bool:
     """Wait until all nodes together hardly use a processor; False if they did not come to that.
 
     Nodes that do not answer are left out. Raises what `Client.describe` does.
     """
     members = client.describe().members
-    give_up_s = time.monotonic() + patience_s
+    give_up_s = time.monotonic() + PATIENCE_S
     used_s, looked_s = _processor_s(client, members), time.monotonic()
     while time.monotonic() < give_up_s:
         time.sleep(LOOK_EVERY_S)

@@ -95,9 +95,9 @@ class Router:
 
     def count_under_way(self, in_flight: Iterable[Pending]) -> None:
         """Set each connection's count of requests that were sent and not answered."""
-        counts = Counter(id(pending.connection) for pending in in_flight)
+        counts = Counter(pending.connection for pending in in_flight)
         for connection in self.connections.values():
-            connection.under_way = counts[id(connection)] - len(connection.unsent)
+            connection.under_way = counts[connection] - len(connection.unsent)
 
     def circumstances(self, pending: Pending) -> str:
         """What each node that could have been asked did, for an error's sentence."""

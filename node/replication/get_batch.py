@@ -111,9 +111,7 @@ def batches_of_gets(
                 except CorruptRecordError:
                     record = None
                 if record is not None:
-                    size_bytes = len(key) + OVERHEAD_BYTES
-                    batch = grouping.with_room(batch, size_bytes)
-                    batch.add(request, partition, record, size_bytes)
+                    grouping.add(batch, request, partition, record, len(key) + OVERHEAD_BYTES)
                     continue
         alone.append(request)
     return grouping.batches, alone

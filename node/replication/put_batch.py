@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
@@ -32,6 +33,10 @@ _OVERWRITE: Final = int(PutKind.OVERWRITE)
 _CONTEXT: Final = int(PutKind.CONTEXT)
 
 
+Placed = tuple[ClientPut, int]
+"""A put, and the partition of its key."""
+
+
 class Stored(NamedTuple):
     """A put as it was stored here, in this turn."""
 
@@ -43,7 +48,7 @@ class Stored(NamedTuple):
 class PutBatch(RequestBatch[ClientPut, Stored]):
     """Coordinates first attempts of puts: all of them overwrite, or none does."""
 
-    __slots__ = ("_overwrites", "proposed")
+    __slots__ = ("overwrites",)
 
     def __init__(
         self,
@@ -56,42 +61,38 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         overwrites: bool,
     ) -> None:
         super().__init__(state, table, client, slots, now)
-        self.proposed: list[tuple[ClientPut, int]] = []
-        """Puts, and the partitions of their keys, that may become part of this batch or of another
-        with the same replicas."""
-        self._overwrites = overwrites
+        self.overwrites = overwrites
+        """Whether its puts overwrite."""
 
-    def store_proposed(self, grouping: Grouping[PutBatch]) -> list[ClientPut]:
-        """Store here what was proposed, all new keys together, and add it to the batches of
-        `grouping`; returns what has to go alone instead and was not stored."""
-        state, proposed, alone = self.state, self.proposed, []
-        self.proposed = []
-        partitions = [partition for _, partition in proposed]
-        held = may_be_held(state, partitions, [request.key for request, _ in proposed])
-        new = [one for at, one in enumerate(proposed) if at not in held] if held else proposed
+    def store(self, puts: Sequence[Placed], grouping: Grouping[PutBatch]) -> list[ClientPut]:
+        """Store puts here, all new keys together, and add them to this batch or to another of
+        `grouping` with the same replicas; returns what has to go alone instead and was not stored.
+        """
+        state = self.state
+        alone: list[ClientPut] = []
+        partitions = [partition for _, partition in puts]
+        held = may_be_held(state, partitions, [request.key for request, _ in puts])
+        new = [one for at, one in enumerate(puts) if at not in held] if held else puts
         # To overwrite nothing takes evidence that there is nothing.
-        evident = state.replica.all_evident or not self._overwrites
+        evident = state.replica.all_evident or not self.overwrites
         for some in _slices(new):
             if evident and state.storage.accepts_writes():
                 self._store_new(some, grouping)
             else:
                 alone += [request for request, _ in some]
         for at in sorted(held):
-            request, partition = proposed[at]
+            request, partition = puts[at]
             stored = self._store(request, partition)
             if stored is None:
                 alone.append(request)
             else:
                 size_bytes = _size_bytes(request, stored.minted)
-                batch = grouping.with_room(self, size_bytes)
-                batch.add(request, partition, stored, size_bytes)
+                grouping.add(self, request, partition, stored, size_bytes)
         return alone
 
-    def _store_new(
-        self, puts: Sequence[tuple[ClientPut, int]], grouping: Grouping[PutBatch]
-    ) -> None:
+    def _store_new(self, puts: Sequence[Placed], grouping: Grouping[PutBatch]) -> None:
         requests, partitions = list(map(list, zip(*puts, strict=True)))
-        before = EMPTY_OBJECT if self._overwrites else None
+        before = EMPTY_OBJECT if self.overwrites else None
         minted = mint_new(self.state, partitions, requests, self._began.wall_ms)
         done = list(map(Stored, minted, repeat(before)))
         sizes_bytes = list(map(_size_bytes, requests, minted))
@@ -100,7 +101,7 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
     def _store(self, request: ClientPut, partition: int) -> Stored | None:
         """Store it beside or over what is here; None if that is not to be done in a batch."""
         state, copy = self.state, None
-        if self._overwrites:
+        if self.overwrites:
             copy = copy_to_overwrite(state, request, partition, self.slots)
             if copy is None:
                 return None
@@ -111,7 +112,7 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
                 partition,
                 request.key,
                 request.value,
-                seen=None if self._overwrites else EMPTY_CONTEXT,
+                seen=None if self.overwrites else EMPTY_CONTEXT,
                 request=(request.client, request.sequence),
                 stamp_ms=self._began.wall_ms,
                 shared_by_all=False,
@@ -124,12 +125,12 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
     def start(self, now: Instant) -> None:
         quorum = self._defaults
         # Overwriting needs R witnesses of what was there, and an acknowledgement is one.
-        self._begin(max(quorum.w, quorum.r) if self._overwrites else quorum.w)
+        self._begin(max(quorum.w, quorum.r) if self.overwrites else quorum.w)
         puts = []
         for request, (minted, _) in zip(self._requests, self._done_here, strict=True):
             content, recent = minted.record.content, minted.record.recent
             puts.append((request.key, content, recent, minted.base, minted.base_recent))
-        message = ReplicaPuts(self.id, puts, self._ends_ms, self._overwrites)
+        message = ReplicaPuts(self.id, puts, self._ends_ms, self.overwrites)
         self.state.outbox.send_to_all(self.slots.others, message)
         self._consider()
 
@@ -177,9 +178,7 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         return one
 
 
-def _slices(
-    puts: Sequence[tuple[ClientPut, int]],
-) -> Iterator[Sequence[tuple[ClientPut, int]]]:
+def _slices(puts: Sequence[Placed]) -> Iterator[Sequence[Placed]]:
     """These puts in parts of `SLICE_BYTES` of values, if need be with one value more."""
     begin = size_bytes = 0
     for end, (request, _) in enumerate(puts, 1):
@@ -221,6 +220,7 @@ def batches_of_puts(
         )
 
     overwriting, blind = grouping(overwrites=True), grouping(overwrites=False)
+    puts_of: defaultdict[PutBatch, list[Placed]] = defaultdict(list)
     alone: list[ClientPut] = []
     for request, partition in zip(requests, partitions, strict=True):
         kind, batch = request.kind, None
@@ -236,8 +236,7 @@ def batches_of_puts(
         if batch is None:
             alone.append(request)
         else:
-            batch.proposed.append((request, partition))
-    for alike in (overwriting, blind):
-        for batch in list(alike.batches):
-            alone += batch.store_proposed(alike)
+            puts_of[batch].append((request, partition))
+    for batch, puts in puts_of.items():
+        alone += batch.store(puts, overwriting if batch.overwrites else blind)
     return overwriting.batches + blind.batches, alone

@@ -269,12 +269,14 @@ class Grouping(Generic[Batch]):
         self.batches.append(batch)
         return batch
 
-    def with_room(self, batch: Batch, size_bytes: int) -> Batch:
-        """This batch, or another for the same replicas if so much more would be too much."""
-        if self._has_room(batch, 1, size_bytes):
-            return batch
-        batch = self._newest[batch.slots.others]
-        return batch if self._has_room(batch, 1, size_bytes) else self._begin(batch.slots)
+    def add(self, batch: Batch, request: Any, partition: int, done: Any, size_bytes: int) -> None:
+        """Add a request to this batch, or to another for the same replicas if that would be too
+        much for it."""
+        if not self._has_room(batch, 1, size_bytes):
+            batch = self._newest[batch.slots.others]
+            if not self._has_room(batch, 1, size_bytes):
+                batch = self._begin(batch.slots)
+        batch.add(request, partition, done, size_bytes)
 
     def add_all(
         self,
@@ -290,7 +292,7 @@ class Grouping(Generic[Batch]):
             batch.add_all(requests, partitions, done, total_bytes)
         else:
             for one in zip(requests, partitions, done, sizes_bytes, strict=True):
-                self.with_room(batch, one[-1]).add(*one)
+                self.add(batch, *one)
 
     def _has_room(self, batch: Batch, count: int, size_bytes: int) -> bool:
         return batch.size + count <= BATCH_MAX and batch.bytes + size_bytes <= self._bytes_max

@@ -56,11 +56,6 @@ _ABOUT_REQUESTS = (
 )
 
 
-@pytest.fixture
-def cluster() -> VirtualCluster:
-    return VirtualCluster(3)
-
-
 def test_what_one_replica_holds_besides_is_merged_and_mended_and_the_rest_is_answered_at_once(
     cluster: VirtualCluster,
 ) -> None:

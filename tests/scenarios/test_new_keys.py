@@ -26,11 +26,6 @@ NAMES = ["n1", "n2", "n3"]
 
 
 @pytest.fixture
-def cluster() -> VirtualCluster:
-    return VirtualCluster(3)
-
-
-@pytest.fixture
 def stored_together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many keys each call of `put_new` got."""
     counts: list[int] = []

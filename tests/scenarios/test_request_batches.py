@@ -40,11 +40,6 @@ from tests.scenarios.frames import (
 from tests.virtual_cluster import VirtualCluster
 
 
-@pytest.fixture
-def cluster() -> VirtualCluster:
-    return VirtualCluster(3)
-
-
 def test_puts_and_gets_of_a_frame_travel_in_one_message_to_each_replica(
     cluster: VirtualCluster,
 ) -> None:
