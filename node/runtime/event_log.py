@@ -8,8 +8,9 @@
 subscriber missed. `clock` tells across nodes which event could have led to which
 (`node.causality.trace_clock`).
 
-The core decides what is worth telling and when (`Outbox.record`); the events of
-a turn are written after its commit, so nothing is told that did not happen.
+The core decides what is worth telling and when (`Outbox.record`). The events of a turn are written
+after its commit, so nothing is told that did not happen, and before anything of it is sent, so
+whoever has an answer finds what led to it.
 
 The file is for looking back, the PUB socket (topic = kind) for watching live. Neither may hurt the
 store: a full disk or a slow subscriber costs events, which are counted, and nothing else.

@@ -1,6 +1,6 @@
 """The loop of a node: one turn after the other, each all or nothing.
 
-    poll ─▶ drain ─▶ handle ─▶ tick ─▶ COMMIT ─▶ send ─▶ events ─▶ housekeeping
+    poll ─▶ drain ─▶ handle ─▶ tick ─▶ COMMIT ─▶ events ─▶ send ─▶ housekeeping
               peers, clients, links      │
                                          └─ fails: forget the outbox, end the process
 
@@ -233,11 +233,14 @@ class EventLoop:
         core.tick(now)
 
     def _complete(self, now: Instant) -> None:
-        """Persist, then send, then keep house."""
+        """Persist, then tell, then send, then keep house.
+
+        Whoever has an answer finds the events that led to it.
+        """
         self._storage.commit()
         outbox = self._core.outbox
-        self._transport.send(outbox, self._core.ring_epoch)
         if outbox.events:
             self._journal.write(outbox.events, now)
+        self._transport.send(outbox, self._core.ring_epoch)
         outbox.clear()
         self._housekeeping_waits = self._storage.maintain()

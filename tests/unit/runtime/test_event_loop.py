@@ -153,7 +153,7 @@ def rig() -> Rig:
     return Rig()
 
 
-def test_a_turn_handles_everything_commits_once_and_then_sends(rig: Rig) -> None:
+def test_a_turn_handles_everything_commits_once_tells_and_then_sends(rig: Rig) -> None:
     rig.transport.links = [("n2", True)]
     rig.transport.frames = [FRAME, FRAME]
     rig.transport.requests = [(b"c", [ClientDescribe(1), ClientDescribe(2)])]
@@ -161,7 +161,7 @@ def test_a_turn_handles_everything_commits_once_and_then_sends(rig: Rig) -> None
     assert rig.loop.turn(0)
     assert rig.trace == [
         *("poll", "link", "peer frame", "peer frame", "requests", "tick"),
-        *("commit", "send", "events", "maintain"),
+        *("commit", "events", "send", "maintain"),
     ]
     assert rig.transport.sent == [({b"c": [QuorumSet(1), QuorumSet(2)]}, 7)]
     assert rig.journal.kinds == ["something"]
