@@ -88,6 +88,8 @@ class StorageStats(msgspec.Struct, frozen=True, kw_only=True):
     """SSTables a get opened in vain."""
     flushes: int = 0
     compactions: int = 0
+    compaction_due: bool = False
+    """SSTables are being merged, or wait for a quiet time to be."""
     corrupt_sstables: Sequence[str] = ()
     """Names of quarantined SSTables; reads that would need them raise `CorruptRecordError`."""
     corrupt_records: int = 0

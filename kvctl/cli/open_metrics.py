@@ -136,6 +136,12 @@ NODE_METRICS: tuple[Metric, ...] = (
     Metric("kvctl_flushes", COUNTER, "Memtables flushed.", _one("storage", "flushes")),
     Metric("kvctl_compactions", COUNTER, "Compactions done.", _one("storage", "compactions")),
     Metric(
+        "kvctl_compaction_due",
+        GAUGE,
+        "1 while SSTables are being merged, or wait for a quiet time to be.",
+        _one("storage", "compaction_due"),
+    ),
+    Metric(
         "kvctl_corrupt_records",
         COUNTER,
         "Records whose checksum failed.",

@@ -72,11 +72,16 @@ def tier_of(file_bytes: int, base_bytes: int, fanout: int) -> int:
 
 
 def choose_run(
-    tables: Sequence[tuple[TableDescription, bool]], *, base_bytes: int, fanout: int
+    tables: Sequence[tuple[TableDescription, bool]],
+    *,
+    base_bytes: int,
+    fanout: int,
+    patience: int = 1,
 ) -> Run | None:
     """The run to merge next, of the lowest tier that has one; None if there is nothing to do.
 
-    `tables` are (description, in quarantine), oldest first.
+    `tables` are (description, in quarantine), oldest first. Runs of fewer than `patience` times
+    `fanout` tables are passed over.
     """
     best: tuple[int, int, int] | None = None
     tier = 0
@@ -87,7 +92,7 @@ def choose_run(
     start = 0
     for value, group in groupby(tiers):
         length = len(list(group))
-        if value is not None and length >= fanout and (best is None or value < best[0]):
+        if value is not None and length >= patience * fanout and (best is None or value < best[0]):
             best = (value, start, length)
         start += length
     if best is None:

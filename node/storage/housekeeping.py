@@ -2,7 +2,7 @@
 
     memtable full ──▶ frozen ──▶ flush (background) ──▶ install ──▶ log segment released, and
                                                           │         deleted in slices
-          ┌── compaction (background) ◀── a full tier? ◀──┤
+          ┌── compaction (background) ◀── time to merge? ◀┤
           └──▶ install in place of its run ───────────────┘
                     └──▶ merged files unlinked (background)
 
@@ -23,9 +23,9 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from pathlib import Path
 
 from node.config import StorageConfig
-from node.storage.background import BackgroundWorker, Task, Urgency
+from node.storage.background import BackgroundWorker, Urgency
 from node.storage.commit_log import CommitLog
-from node.storage.compaction import DamagedTable, Run, choose_run, compact
+from node.storage.compaction_schedule import CompactionSchedule
 from node.storage.crash_points import CrashPoint, OnStep
 from node.storage.database import Database
 from node.storage.durable_file import sync_file, verify_file
@@ -35,7 +35,7 @@ from node.storage.installation import Installation
 from node.storage.lost_table import LostTables
 from node.storage.manifest import Manifest
 from node.storage.memtable import Memtable
-from node.storage.sstable import SSTable, TableDescription, table_file_name
+from node.storage.sstable import SSTable, TableDescription
 from node.storage.sstable_writer import BuiltTable
 from node.storage.table_set import TableSet
 
@@ -66,7 +66,6 @@ class Housekeeping:
         self.frozen: list[Memtable] = []
         """Memtables waiting for their SSTable, oldest first. Readable, never changed."""
         self.flushes = 0
-        self.compactions = 0
         self.directory = directory
         self.config = config
         self._database = database
@@ -74,12 +73,12 @@ class Housekeeping:
         self._hints = hints
         self._manifest = manifest
         self.tables = tables
-        self._free_bytes = free_bytes
+        self.free_bytes = free_bytes
         self.on_step = on_step
         self._next_table_id = manifest.next_table_id
         self._installations: deque[Installation] = deque()
         self._flushing: Memtable | None = None
-        self._compaction: tuple[Run, Task] | None = None
+        self.compaction = CompactionSchedule(self)
         self._lost = LostTables(self)
         self._checkpoint_requested = False
         self._checkpoint_ready = False
@@ -91,7 +90,7 @@ class Housekeeping:
         for table in self.tables.newest_first:
             if not table.damage:
                 self._verify(table)
-        self.consider_compaction()
+        self.compaction.consider()
         self.worker.start()
 
     def stop(self) -> None:
@@ -101,6 +100,7 @@ class Housekeeping:
     def freeze(self, memtable: Memtable) -> None:
         """Take over a full memtable; its last batch is committed."""
         self.frozen.append(memtable)
+        self.compaction.on_memtable_full()
         self.on_step(CrashPoint.MEMTABLE_FROZEN)
         self._consider_flush()
 
@@ -114,7 +114,12 @@ class Housekeeping:
 
     def is_idle(self) -> bool:
         """True when there is nothing left to do, now or in the background."""
-        return not self._has_work() and not self.frozen and self.worker.is_idle()
+        return (
+            not self._has_work()
+            and not self.compaction.is_due
+            and not self.frozen
+            and self.worker.is_idle()
+        )
 
     def run_slice(self) -> bool:
         """Deliver results and do one bounded transaction; True if more could be done right now."""
@@ -144,6 +149,7 @@ class Housekeeping:
                 and not self._checkpoint_requested
             )
             or self._database.unchecked_bytes >= CHECKPOINT_BYTES_MAX
+            or self.compaction.has_work()
         )
 
     def _do_one(self) -> None:
@@ -157,9 +163,11 @@ class Housekeeping:
         elif self._log.has_garbage:
             self._log.delete_slice()
             self.on_step(CrashPoint.LOG_SLICE_DELETED)
-        else:
+        elif self._manifest.has_garbage:
             self._manifest.delete_garbage_slice()
             self.on_step(CrashPoint.BLOOM_GARBAGE_DELETED)
+        else:
+            self.compaction.consider()
 
     # ------------------------------------------------------------ write-ahead log
 
@@ -217,74 +225,7 @@ class Housekeeping:
         self._log.release(memtable.last_sequence)
         self.flushes += 1
         self.on_step(CrashPoint.FLUSH_INSTALLED)
-        self.consider_compaction()
-
-    # ------------------------------------------------------------ compaction
-
-    def consider_compaction(self) -> None:
-        """Start merging a run, if one is due and none is being merged."""
-        if self._compaction is not None:
-            return
-        config = self.config
-        run = choose_run(
-            self.tables.oldest_first(),
-            base_bytes=config.memtable_bytes,
-            fanout=config.compaction_fanout,
-        )
-        if run is None:
-            return
-        table_id = self.take_table_id()
-        task = self.worker.submit(
-            "compaction",
-            Urgency.COMPACTION,
-            lambda: compact(
-                self.directory,
-                run,
-                table_id,
-                bloom_bits_per_key=config.bloom_bits_per_key,
-                free_bytes=lambda: self._free_bytes() - config.disk_reserve_bytes,
-                on_step=self.on_step,
-            ),
-            lambda result: self._on_compacted(run, result),
-        )
-        self._compaction = (run, task)
-
-    def _on_compacted(self, run: Run, result: BuiltTable | DamagedTable) -> None:
-        if isinstance(result, DamagedTable):
-            self.quarantine(result.table_id, result.damage)
-            return
-        current = self._compaction is not None and self._compaction[0] is run
-        if current and not self._is_damaged(run):
-            self._installations.append(
-                Installation(
-                    result,
-                    run.tables,
-                    CrashPoint.COMPACTION_INSTALLING,
-                    lambda: self._on_compaction_installed(run),
-                )
-            )
-            return
-        # A table of the run went to quarantine meanwhile: what was made of it is not used.
-        self.remove_files([self.directory / table_file_name(result.table_id)])
-        if current:
-            self._end_compaction()
-
-    def _on_compaction_installed(self, run: Run) -> None:
-        self.compactions += 1
-        self.on_step(CrashPoint.COMPACTION_INSTALLED)
-        self.remove_files([self.directory / old.file_name for old in run.tables])
-        self._end_compaction()
-
-    def _is_damaged(self, run: Run) -> bool:
-        return any(
-            damaged
-            for description, damaged in self.tables.oldest_first()
-            if description in run.tables
-        )
-
-    def _end_compaction(self) -> None:
-        self._compaction = None
-        self.consider_compaction()
+        self.compaction.consider()
 
     def quarantine(self, table_id: int, damage: str) -> None:
         """A table was found damaged: it is no longer merged."""
@@ -293,9 +234,7 @@ class Housekeeping:
             return
         if not table.damage:
             table.condemn(damage)
-        if self._compaction is not None and table.description in self._compaction[0].tables:
-            self._compaction[1].cancelled = True
-            self._end_compaction()
+        self.compaction.on_quarantine(table)
 
     # ------------------------------------------------------------ verification
 
@@ -380,13 +319,14 @@ class Housekeeping:
 def settle(housekeeping: Housekeeping, timeout_s: float) -> bool:
     """Run housekeeping until nothing is left to do; False if the time is over first.
 
-    For tools and tests that may block; a node calls `run_slice` between its turns instead.
-    Raises `StorageError`.
+    What waits for a quiet time is done now. For tools and tests that may block; a node calls
+    `run_slice` between its turns instead. Raises `StorageError`.
     """
     deadline = time.monotonic() + timeout_s
     while not housekeeping.is_idle():
         if time.monotonic() >= deadline:
             return False
+        housekeeping.compaction.consider(hurry=True)
         if not housekeeping.run_slice():
             housekeeping.worker.wait(min(0.05, timeout_s))
     return True

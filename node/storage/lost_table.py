@@ -129,7 +129,7 @@ class LostTables:
         self._tables.forget_answers()
         housekeeping.on_step(CrashPoint.COMPACTION_INSTALLED)
         housekeeping.remove_files([lost.path])
-        housekeeping.consider_compaction()
+        housekeeping.compaction.consider()
         self._forget_next()
 
 

@@ -1,4 +1,4 @@
-"""Waiting for quiet ends when the nodes use no processor, and not before."""
+"""Waiting for quiet ends when the nodes use no processor and have nothing left to merge."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Nodes:
         self.used_s = 1.0
         self.time_s = 100.0
         self.down: set[str] = set()
+        self.merging_until_s = 0.0
         monkeypatch.setattr(quiet, "time", self)
 
     members = ("n1", "n2")
@@ -30,7 +31,9 @@ class Nodes:
     def status(self, node: str) -> dict[str, Any]:
         if node in self.down:
             raise UnavailableError(f"{node} does not answer.")
-        return {"cpu_s": self.used_s if node == "n1" else 7.0}
+        is_due = node == "n2" and self.time_s < self.merging_until_s
+        used_s = self.used_s if node == "n1" else 7.0
+        return {"cpu_s": used_s, "storage": {"compaction_due": is_due}}
 
     def monotonic(self) -> float:
         return self.time_s
@@ -50,6 +53,12 @@ def waited_s(nodes: Nodes) -> float | None:
 def test_it_waits_until_the_nodes_hardly_use_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = Nodes(monkeypatch, 1.5, 0.9, 0.25, 0.01)
     assert waited_s(nodes) == 4 * quiet.LOOK_EVERY_S
+
+
+def test_it_waits_for_merges_that_have_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Nodes(monkeypatch, 0.01)
+    nodes.merging_until_s = nodes.time_s + 2.0
+    assert waited_s(nodes) == 2.0
 
 
 def test_it_gives_up_on_nodes_that_are_never_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
