@@ -150,6 +150,7 @@ class Housekeeping:
             )
             or self._database.unchecked_bytes >= CHECKPOINT_BYTES_MAX
             or self.compaction.has_work()
+            or self.tables.filters.has_work
         )
 
     def _do_one(self) -> None:
@@ -166,8 +167,10 @@ class Housekeeping:
         elif self._manifest.has_garbage:
             self._manifest.delete_garbage_slice()
             self.on_step(CrashPoint.BLOOM_GARBAGE_DELETED)
-        else:
+        elif self.compaction.has_work():
             self.compaction.consider()
+        else:
+            self.tables.filters.improve()
 
     # ------------------------------------------------------------ write-ahead log
 

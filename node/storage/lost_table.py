@@ -183,7 +183,7 @@ def build_stand_in(
 def _markers(batches: Iterator[Batch], lost: BloomFilter) -> Iterator[bytes]:
     """Places of older tables that the lost one may have had as well."""
     for places, _ in batches:
-        yield from (place for place in places if lost.may_contain(*question(place)))
+        yield from (place for place in places if lost.may_contain(question(place)))
 
 
 def _united(salvage: Salvage, markers: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:

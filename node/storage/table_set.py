@@ -1,21 +1,21 @@
 """The SSTables that make up the store now, newest first, and how a read goes through them.
 
-A get asks each table's Bloom filter, from the newest to the oldest, and opens a table only on
-"maybe"; the first table that knows the key answers. With about one false maybe in a hundred, a get
-costs little more than one look into one table, however many there are. Recent answers are kept
-(`answer_cache`).
+A get asks the Bloom filters of all tables (`filter_bank`), and opens those that say "maybe", from
+the newest to the oldest; the first table that knows the key answers. With one false maybe in a
+thousand, a get costs little more than one look into one table, however many there are. Recent
+answers are kept (`answer_cache`).
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 
 from node.errors import CorruptRecordError
 from node.ports import Record
 from node.storage.answer_cache import AnswerCache
 from node.storage.block import place_of
-from node.storage.bloom_filter import may_contain_any, question
+from node.storage.bloom_filter import question
+from node.storage.filter_bank import FilterSet
 from node.storage.record_codec import ABSENT
 from node.storage.sstable import SSTable, TableDescription
 
@@ -26,8 +26,7 @@ class TableSet:
     def __init__(self, tables: Sequence[SSTable]) -> None:
         """`tables` in any order."""
         self.newest_first: list[SSTable] = []
-        self._filters: list[tuple[array[int], int, SSTable]] = []
-        """The Bloom filter of each of them, taken apart for the loop that asks them all."""
+        self.filters = FilterSet()
         self._answers = AnswerCache()
         self.bloom_negatives = 0
         self.bloom_hits = 0
@@ -46,14 +45,14 @@ class TableSet:
         return self._search(place) if answer is ABSENT else answer
 
     def _search(self, place: bytes) -> Record | None:
-        first, pattern = question(place)
-        negatives, was_read = 0, False
+        maybe = self.filters.may_contain(question(place))
+        self.bloom_negatives += len(self.newest_first) - len(maybe)
+        if not maybe:
+            return None  # what the filters alone can say is found out again as quickly
+        if len(maybe) > 1:
+            maybe.sort(key=_age)
         try:
-            for words, word_count, table in self._filters:
-                if words[first % word_count] & pattern != pattern:  # `may_contain`, not called
-                    negatives += 1
-                    continue
-                was_read = True
+            for table in maybe:
                 found = table.find(place)
                 if found is not ABSENT:
                     self.bloom_hits += 1
@@ -63,19 +62,15 @@ class TableSet:
         except CorruptRecordError:
             self.corrupt_records += 1
             raise
-        finally:
-            self.bloom_negatives += negatives
-        if was_read:  # what the filters alone can say is found out again as quickly
-            self._answers.put(place, None)
+        self._answers.put(place, None)
         return None
 
     def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> set[int]:
         """Which of these keys, by index, the filters cannot exclude. HOT PATH."""
         if not self.newest_first:
             return set()
-        filters = [table.bloom for table in self.newest_first]
-        maybe = may_contain_any(filters, map(place_of, partitions, keys))
-        self.bloom_negatives += len(filters) * (len(keys) - len(maybe))
+        maybe = self.filters.any_of(list(map(question, map(place_of, partitions, keys))))
+        self.bloom_negatives += len(self.newest_first) * (len(keys) - len(maybe))
         return maybe
 
     def by_id(self, table_id: int) -> SSTable | None:
@@ -87,11 +82,12 @@ class TableSet:
         kept = [added]
         for table in self.newest_first:
             if table.description in removed:
+                self.filters.remove(table)
                 table.close()
             else:
                 kept.append(table)
-        self.newest_first = sorted(kept, key=lambda t: -t.description.first_segment)
-        self._filters = [(t.bloom.words, t.bloom.word_count, t) for t in self.newest_first]
+        self.newest_first = sorted(kept, key=_age)
+        self.filters.add(added)
 
     def forget_answers(self) -> None:
         """The tables do not answer as they did: one was flushed, or a damaged one given up."""
@@ -110,3 +106,8 @@ class TableSet:
         """Release all files."""
         for table in self.newest_first:
             table.close()
+
+
+def _age(table: SSTable) -> int:
+    """Least for the newest."""
+    return -table.description.first_segment
