@@ -158,7 +158,7 @@ def test_the_lane_of_a_filter_that_goes_while_it_is_moved_is_filled_from_the_beg
     for _ in range(2):
         filters.add(table_of([], keys=keys))
     work_off(filters)
-    gone = table_of(PLACES, keys=keys)
+    gone = table_of([], keys=keys)
     filters.add(gone)
     filters.improve()
     filters.remove(gone)
