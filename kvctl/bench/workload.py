@@ -12,7 +12,7 @@ primary missing does not, and such answers say `degraded`). Whatever falls short
 
 * `overwrite` puts go round the client's keys, which exist already;
 * `blind` puts supersede nothing, so each makes a key of its own: anything else would pile up
-  siblings;
+  siblings. Nobody reads those, so they all get one value;
 * gets pick a key at random; `mixed` alternates.
 
 All keys begin with `bench/` and the run's id; they are left in the store.
@@ -128,6 +128,8 @@ class WorkloadClient:
         self._seed = zlib.crc32(options.run.to_bytes(8, "big"))
         """Of all checksums of this run."""
         self._padding = b"." * (options.value_bytes - VALUE_BYTES_MIN)
+        self._unread = self._value(self._seed, 1)
+        """The value of all blind puts."""
         self._rng = Random(options.run + number)
         self._keys = [
             _OwnedKey(b"%s%d" % (self._prefix, index), self._seed) for index in range(options.keys)
@@ -189,8 +191,7 @@ class WorkloadClient:
 
     def _submit_blind_put(self, batch: Batch) -> None:
         key = b"%sb%d" % (self._prefix, next(self._fresh))
-        value = self._value(zlib.crc32(key, self._seed), 1)
-        batch.put(key, value, blind=True, on_done=self._on_blind_put)
+        batch.put(key, self._unread, blind=True, on_done=self._on_blind_put)
 
     def _idle_in_turn(self) -> Iterator[_OwnedKey]:
         while True:

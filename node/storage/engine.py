@@ -196,10 +196,10 @@ class SqliteStorageEngine:
 
     def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
         """Which of these keys, by index, may have a record; all others certainly have none."""
-        maybe = self._active.may_hold(partitions, keys)
+        maybe = self._active.may_hold(keys)
         if len(maybe) < len(keys):
             for memtable in self._frozen:
-                maybe |= memtable.may_hold(partitions, keys)
+                maybe |= memtable.may_hold(keys)
             maybe |= self._tables.may_hold(partitions, keys)
         return maybe
 

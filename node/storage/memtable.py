@@ -27,8 +27,6 @@ ENTRY_OVERHEAD_BYTES = 320
 """What CPython needs per entry beside the bytes of key and content: a Record, the headers of four
 bytes objects, the digest, and the entry's share of a dict. The limit is on memory, not payload."""
 
-_NOTHING: dict[bytes, Record | None] = {}
-
 Batch = tuple[list[bytes], list[bytes]]
 """Places in ascending order, and the payload of each."""
 
@@ -36,16 +34,22 @@ Batch = tuple[list[bytes], list[bytes]]
 class Memtable:
     """The writes of one segment of the commit log."""
 
-    __slots__ = ("key_count", "last_sequence", "memory_bytes", "partitions", "segment")
+    __slots__ = ("_keys", "last_sequence", "memory_bytes", "partitions", "segment")
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
         self.last_sequence = 0
         """The last log batch it holds; set when it is frozen."""
         self.partitions: defaultdict[int, dict[bytes, Record | None]] = defaultdict(dict)
-        self.key_count = 0
+        self._keys: set[bytes] = set()
+        """All keys: whether some of many are here is then one question."""
         self.memory_bytes = 0
         """Estimate of the memory held."""
+
+    @property
+    def key_count(self) -> int:
+        """How many keys it says something about."""
+        return len(self._keys)
 
     def put(self, partition: int, key: bytes, record: Record | None) -> None:
         """Set the record of a key; None leaves a removal marker."""
@@ -53,7 +57,7 @@ class Memtable:
         size = 0 if record is None else len(record.content) + len(record.recent)
         replaced = entries.get(key, ABSENT)
         if replaced is ABSENT:
-            self.key_count += 1
+            self._keys.add(key)
             size += ENTRY_OVERHEAD_BYTES + len(key)
         elif replaced is not None:
             size -= len(replaced.content) + len(replaced.recent)
@@ -69,14 +73,15 @@ class Memtable:
         for partition, key, record in zip(partitions, keys, records, strict=True):
             by_partition[partition][key] = record
             size += len(key) + len(record.content) + len(record.recent)
-        self.key_count += len(keys)
+        self._keys.update(keys)
         self.memory_bytes += size
 
-    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> set[int]:
+    def may_hold(self, keys: Sequence[bytes]) -> set[int]:
         """Which of these keys, by index, this memtable knows something of. HOT PATH."""
-        get, nothing = self.partitions.get, _NOTHING
-        places = enumerate(zip(partitions, keys, strict=True))
-        return {at for at, (partition, key) in places if key in get(partition, nothing)}
+        known = self._keys
+        if known.isdisjoint(keys):
+            return set()
+        return {at for at, key in enumerate(keys) if key in known}
 
     def get(self, partition: int, key: bytes) -> Record | Absent | None:
         """The record, None if the key was dropped, `ABSENT` if this memtable knows nothing."""

@@ -25,9 +25,10 @@ def test_new_keys_put_together_count_like_those_put_one_by_one(
     for memtable in (together, one_by_one):
         for at, place in enumerate(before):
             memtable.put(*place, record(at) if at % 2 else None)
-    partitions, keys = [one[0] for one in new], [one[1] for one in new]
-    held = together.may_hold(partitions, keys)
-    assert held == {at for at, place in enumerate(new) if place in before}
+    keys = [key for _, key in new]
+    held = together.may_hold(keys)
+    known = {key for _, key in before}
+    assert held == {at for at, key in enumerate(keys) if key in known}
     new = [place for at, place in enumerate(new) if at not in held]
     records = [record(at) for at in range(len(new))]
     together.put_new([one[0] for one in new], [one[1] for one in new], records)
