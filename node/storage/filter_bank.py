@@ -27,7 +27,7 @@ from node.storage.bloom_filter import BITS, PATTERN_MASK, WORD_BITS, Question
 from node.storage.sstable import SSTable
 
 LANES: Final = 8
-BANK_WORDS_MAX: Final = 1 << 14
+BANK_WORDS_MAX: Final = 1 << 17
 """Filters of more words are asked alone: a bank takes 64 bytes of memory for every word."""
 STEP_WORDS: Final = 2048
 """Words of a filter put in its lane by one step: about a millisecond."""
