@@ -74,9 +74,9 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frozen_memtables_max: int = 4
     """With this many waiting for a flush, the node refuses writes instead of growing."""
     compaction_fanout: int = 8
-    """This many SSTables of similar size are merged into one. With 8 a record is rewritten less
-    often than with 4: at a million keys a put cost 0.87 of the processor time. In exchange a read
-    has more Bloom filters to ask."""
+    """At least so many SSTables of similar size are merged into one. With 8 a record is rewritten
+    less often than with 4: at a million keys a put cost 0.87 of the processor time. In exchange a
+    read has more Bloom filters to ask."""
     bloom_bits_per_key: int = 24
     """24 bits give 0.16 % false positives or less (`node.storage.bloom_filter`). Each is dear: a
     new key that some table may hold is put by itself instead of with all others of its frame."""

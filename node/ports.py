@@ -81,7 +81,7 @@ class StorageStats(msgspec.Struct, frozen=True, kw_only=True):
     sstable_keys: int = 0
     sstable_bytes: int = 0
     bloom_negatives: int = 0
-    """SSTables a get did not open because their Bloom filter said no."""
+    """SSTables a read did not have to open because their Bloom filter said no."""
     bloom_hits: int = 0
     """SSTables a get opened and found the key in."""
     bloom_false_positives: int = 0

@@ -12,11 +12,12 @@
 4. `housekeeping` drives the `installation` of the table: its `bloom_filter`, then one transaction
    that adds it to the `manifest`; then the memtable is let go, and its segment of the log is
    deleted in slices;
-5. `compaction` merges tables of similar size, newest version first.
+5. `compaction` merges tables of similar size, newest version first; when, says
+   `compaction_schedule`.
 
 **A read**, `get(partition, key)`, asks in order of age: memtable, frozen memtables, then the
-`table_set`: recent answers (`answer_cache`), then the tables, newest first, where Bloom filters say
-which of them need not be opened; else not found. `scan` merges all of them.
+`table_set`: recent answers (`answer_cache`), then the tables, newest first, where Bloom filters
+(`filter_bank`) say which of them need not be opened; else not found. `scan` merges all of them.
 
 Many new keys are a case of their own: `may_hold` tells which of them are certainly new, without
 opening a table, and `put_new` takes those together.

@@ -101,9 +101,9 @@ class BloomFilter:
         for first, second in map(question, places):
             words[first % count] |= patterns[second & PATTERN_MASK]
 
-    def may_contain(self, question: Question) -> bool:
+    def may_contain(self, asked: Question) -> bool:
         """False: the place that is asked about is certainly not here."""
-        first, second = question
+        first, second = asked
         pattern = _PATTERNS[second & PATTERN_MASK]
         return self.words[first % self.word_count] & pattern == pattern
 

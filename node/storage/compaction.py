@@ -1,8 +1,9 @@
 """Compaction: merging SSTables, so that a read has few of them to ask.
 
 *Policy*: size-tiered. A table of up to `base_bytes` is of tier 0, and each tier is `fanout` times
-as large as the one before. `fanout` neighbouring tables of one tier become one table, usually of
-the next tier; so a record is rewritten once per tier, and each tier has fewer than `fanout` tables.
+as large as the one before. All neighbouring tables of one tier, once there are `fanout` of them,
+become one table, usually of a higher tier; so a record is rewritten once per tier at most. When
+that is done is another matter (`compaction_schedule`).
 
 Only neighbours in age are merged, because "newest wins" between two tables must keep meaning what
 it meant: a merged table stands in the place of its run. For the same reason an older table counts

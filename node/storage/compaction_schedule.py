@@ -53,6 +53,7 @@ class CompactionSchedule:
         """Writes come in: what can wait waits a little longer."""
         self._quiet_at_s = time.monotonic() + QUIET_S
 
+    @property
     def has_work(self) -> bool:
         """Whether `consider` would begin a run now that it left waiting before."""
         return self._waiting and time.monotonic() >= self._quiet_at_s
@@ -127,8 +128,14 @@ class CompactionSchedule:
         self._end()
 
     def on_quarantine(self, table: SSTable) -> None:
-        """The table is no longer merged: give up the run it is part of."""
-        if self._current is not None and table.description in self._current[0].tables:
+        """The table is no longer merged: give up the run it is part of.
+
+        Not if it was merged already, soundly, and the outcome is about to be installed: until that
+        is done, nothing else may be made of the tables of the run.
+        """
+        if self._current is None or table.description not in self._current[0].tables:
+            return
+        if not self._housekeeping.is_replaced(table.description):
             self._current[1].cancelled = True
             self._end()
 

@@ -49,8 +49,8 @@ class FilterBank:
         self._slices = bytearray(word_count * WORD_BITS)
         self._live = 0
         """The lanes in use, as a byte of the slices has them."""
-        self._filling: SSTable | None = None
         self._filled_words = 0
+        """Of the filter that is being filled in."""
 
     def free_lane(self) -> int | None:
         """A lane without a table, if there is one."""
@@ -59,10 +59,8 @@ class FilterBank:
     def fill_step(self, lane: int, table: SSTable) -> bool:
         """Put a few more words of the table's filter in a free lane; True if the table is in now.
 
-        Goes on with what it began, unless it is called for another table.
+        One table at a time, until it is in or `stop_filling` is called.
         """
-        if self._filling is not table:
-            self._filling, self._filled_words = table, 0
         first = self._filled_words
         stop = min(first + STEP_WORDS, self.word_count)
         size = (stop - first) * WORD_BITS
@@ -75,10 +73,14 @@ class FilterBank:
         self._filled_words = stop
         if stop < self.word_count:
             return False
-        self._filling = None
+        self._filled_words = 0
         self.lanes[lane] = table
         self._live |= 1 << lane
         return True
+
+    def stop_filling(self) -> None:
+        """The table whose filter is being filled in goes away."""
+        self._filled_words = 0
 
     def remove(self, table: SSTable) -> None:
         """Ask this table's filter no more."""
@@ -86,9 +88,9 @@ class FilterBank:
         self.lanes[lane] = None
         self._live &= ~(1 << lane)
 
-    def may_contain(self, question: Question) -> list[SSTable]:
+    def may_contain(self, asked: Question) -> list[SSTable]:
         """The tables that cannot exclude the place."""
-        first, second = question
+        first, second = asked
         slices, word = self._slices, first % self.word_count * WORD_BITS
         maybe = self._live
         for place in _PLACES[second & PATTERN_MASK]:
@@ -127,14 +129,23 @@ class FilterSet:
     def remove(self, table: SSTable) -> None:
         """Ask this table's filter no more."""
         if self._moving is not None and self._moving[0] is table:
+            self._moving[1].stop_filling()
             self._moving = None
         if table in self._single:
             self._single.remove(table)
         for bank in self._banks:
             if table in bank.lanes:
                 bank.remove(table)
-        self._banks = [bank for bank in self._banks if any(bank.lanes)]
+                self._give_up_if_not_worth_it(bank)
+                break
         self._consider_moving()
+
+    def _give_up_if_not_worth_it(self, bank: FilterBank) -> None:
+        """One filter alone is asked as quickly outside, and takes an eighth of the memory there."""
+        left = [table for table in bank.lanes if table is not None]
+        if len(left) < 2 and (self._moving is None or self._moving[1] is not bank):
+            self._single += left
+            self._banks.remove(bank)
 
     # ------------------------------------------------------------ filling banks
 
@@ -172,11 +183,11 @@ class FilterSet:
 
     # ------------------------------------------------------------ asking
 
-    def may_contain(self, question: Question) -> list[SSTable]:
+    def may_contain(self, asked: Question) -> list[SSTable]:
         """The tables that cannot exclude a place, in no order."""
-        maybe = [table for table in self._single if table.bloom.may_contain(question)]
+        maybe = [table for table in self._single if table.bloom.may_contain(asked)]
         for bank in self._banks:
-            maybe += bank.may_contain(question)
+            maybe += bank.may_contain(asked)
         return maybe
 
     def any_of(self, questions: Sequence[Question]) -> set[int]:

@@ -149,7 +149,7 @@ class Housekeeping:
                 and not self._checkpoint_requested
             )
             or self._database.unchecked_bytes >= CHECKPOINT_BYTES_MAX
-            or self.compaction.has_work()
+            or self.compaction.has_work
             or self.tables.filters.has_work
         )
 
@@ -167,7 +167,7 @@ class Housekeeping:
         elif self._manifest.has_garbage:
             self._manifest.delete_garbage_slice()
             self.on_step(CrashPoint.BLOOM_GARBAGE_DELETED)
-        elif self.compaction.has_work():
+        elif self.compaction.has_work:
             self.compaction.consider()
         else:
             self.tables.filters.improve()

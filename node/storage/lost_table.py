@@ -8,8 +8,8 @@ old version whose actor has minted dots since.
 
 So its place is taken by a table of what could be salvaged (`salvage`) and, within the gaps, of
 removal markers: for every key of an older table that the lost one *may* have held, by its Bloom
-filter. That filter lies in the manifest, so it is known to be sound. One key in a hundred of those
-is hidden needlessly, and is rebuilt from its replicas like the rest.
+filter. That filter lies in the manifest, so it is known to be sound. One key in six hundred of
+those, by default, is hidden needlessly, and is rebuilt from its replicas like the rest.
 
 The owner says of which partitions it gives up what cannot be read, since it no longer counts there
 as one that knows. If more than that turns out to be lost, the table stays in quarantine, and the

@@ -103,6 +103,7 @@ class Manifest:
     def install(self, description: TableDescription, replaced: Sequence[TableDescription]) -> None:
         """Add a table whose filter is staged, in place of others. Raises `sqlite3.Error`."""
         assert replaced or description.first_segment == self.released_segment + 1
+        assert all(old in self.descriptions for old in replaced)
         values = _row_of_description(description)
         ids = [(old.table_id,) for old in replaced]
         with self._database.housekeeping(0):

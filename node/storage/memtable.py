@@ -25,7 +25,7 @@ from node.storage.record_codec import ABSENT, Absent, encode_payload
 
 ENTRY_OVERHEAD_BYTES = 320
 """What CPython needs per entry beside the bytes of key and content: a Record, the headers of four
-bytes objects, the digest, and the entry's share of a dict. The limit is on memory, not payload."""
+bytes objects, the digest, and the entry's share of a dict and of a set. The limit is on memory."""
 
 Batch = tuple[list[bytes], list[bytes]]
 """Places in ascending order, and the payload of each."""
@@ -42,7 +42,8 @@ class Memtable:
         """The last log batch it holds; set when it is frozen."""
         self.partitions: defaultdict[int, dict[bytes, Record | None]] = defaultdict(dict)
         self._keys: set[bytes] = set()
-        """All keys: whether some of many are here is then one question."""
+        """All keys: whether some of many are here is then one question. A key has one partition, so
+        they are as many as there are entries."""
         self.memory_bytes = 0
         """Estimate of the memory held."""
 

@@ -114,6 +114,17 @@ def test_filters_of_one_size_stand_together_and_others_alone() -> None:
     assert alone(filters) == 2, "one is of another size, and one found no room"
 
 
+def test_a_bank_ends_when_it_holds_less_than_two() -> None:
+    filters = FilterSet()
+    tables = [table_of([place]) for place in PLACES[:3]]
+    for table in tables:
+        filters.add(table)
+    work_off(filters)
+    for table, banks, single in ((tables[0], 1, 0), (tables[1], 0, 1), (tables[2], 0, 0)):
+        filters.remove(table)
+        assert (len(filters._banks), alone(filters)) == (banks, single)
+
+
 def test_a_lane_that_became_free_is_used_again() -> None:
     filters = FilterSet()
     tables = [table_of([place]) for place in PLACES[:LANES]]
