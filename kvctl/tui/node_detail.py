@@ -89,6 +89,7 @@ def _lines(scene: Scene, node: NodeView) -> list[tuple[str, str]]:
         (
             "background",
             f"{stored('flushes')} flushes, {stored('compactions')} compactions"
+            + (", one due" if stored("compaction_due") else "")
             + (f"; failing: {trouble}" if trouble else ""),
         ),
         ("reaches", ", ".join(figures.peers_reachable) or "nobody"),

@@ -52,6 +52,17 @@ def test_a_healthy_cluster_at_every_size(size: tuple[int, int], page: str) -> No
     run_dashboard(scenario, *busy_cluster(), size=size)
 
 
+def test_the_detail_of_a_node_tells_what_its_storage_has_put_off_and_what_fails() -> None:
+    async def scenario(dashboard: Dashboard) -> None:
+        dashboard.app.action_show_page("nodes")
+        await dashboard.settle()
+        assert "0 compactions, one due; failing: no space" in dashboard.text
+
+    storage = {"compaction_due": True, "background_error": "no space"}
+    told = [*busy_cluster(), answered("n1", BEGAN_MS + 3000, storage=storage)]
+    run_dashboard(scenario, *told, size=(120, 35))
+
+
 @pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_broken_cluster_shows_a_glyph_and_a_letter_for_each_state(size: tuple[int, int]) -> None:
     async def scenario(dashboard: Dashboard) -> None:
