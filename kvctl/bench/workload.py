@@ -191,7 +191,7 @@ class WorkloadClient:
 
     def _submit_blind_put(self, batch: Batch) -> None:
         key = b"%sb%d" % (self._prefix, next(self._fresh))
-        batch.put(key, self._unread, blind=True, on_done=self._on_blind_put)
+        batch.put(key, self._unread, blind=True, on_done=self._count_put)
 
     def _idle_in_turn(self) -> Iterator[_OwnedKey]:
         while True:
@@ -216,10 +216,10 @@ class WorkloadClient:
         owned.busy = False
         if pending.error is None:
             owned.acked = owned.sent
-        self._count(pending, "" if pending.error is None else pending.error.message)
+        self._count_put(pending)
 
-    def _on_blind_put(self, pending: Pending) -> None:
-        """Nobody reads it again: there is nothing to remember."""
+    def _count_put(self, pending: Pending) -> None:
+        """All there is to a blind put: nobody reads it again, so there is nothing to remember."""
         self._count(pending, "" if pending.error is None else pending.error.message)
 
     def _on_get(self, pending: Pending) -> None:

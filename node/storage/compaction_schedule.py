@@ -21,7 +21,7 @@ from node.storage.background import Task, Urgency
 from node.storage.compaction import DamagedTable, Run, choose_run, compact
 from node.storage.crash_points import CrashPoint
 from node.storage.installation import Installation
-from node.storage.sstable import SSTable, TableDescription, table_file_name
+from node.storage.sstable import SSTable, table_file_name
 from node.storage.sstable_writer import BuiltTable
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class CompactionSchedule:
             self._end()
 
     def _is_damaged(self, run: Run) -> bool:
-        tables: list[tuple[TableDescription, bool]] = self._housekeeping.tables.oldest_first()
+        tables = self._housekeeping.tables.oldest_first()
         return any(damaged for description, damaged in tables if description in run.tables)
 
     def _end(self) -> None:

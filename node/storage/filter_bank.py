@@ -20,7 +20,7 @@ Measured with eight filters and keys that are in none: 0.4 µs a key instead of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from node.storage.bloom_filter import BITS, PATTERN_MASK, WORD_BITS, Question
@@ -49,38 +49,29 @@ class FilterBank:
         self._slices = bytearray(word_count * WORD_BITS)
         self._live = 0
         """The lanes in use, as a byte of the slices has them."""
-        self._filled_words = 0
-        """Of the filter that is being filled in."""
 
     def free_lane(self) -> int | None:
         """A lane without a table, if there is one."""
         return self.lanes.index(None) if None in self.lanes else None
 
-    def fill_step(self, lane: int, table: SSTable) -> bool:
-        """Put a few more words of the table's filter in a free lane; True if the table is in now.
+    def fill(self, lane: int, table: SSTable) -> Iterator[None]:
+        """Put the table's filter in a free lane, a bounded step for each yield; asked at the end.
 
-        One table at a time, until it is in or `stop_filling` is called.
+        Whatever was left in the lane, by a table that went or by steps that were not taken to the
+        end, is overwritten.
         """
-        first = self._filled_words
-        stop = min(first + STEP_WORDS, self.word_count)
-        size = (stop - first) * WORD_BITS
-        bits = int.from_bytes(table.bloom.to_bytes(first, stop), "big")
-        added = format(bits, f"0{size}b").encode().translate(_SET[lane])
-        at = slice(first * WORD_BITS, stop * WORD_BITS)
-        kept = self._slices[at].translate(_CLEAR[lane])
-        both = int.from_bytes(kept, "big") | int.from_bytes(added, "big")
-        self._slices[at] = both.to_bytes(size, "big")
-        self._filled_words = stop
-        if stop < self.word_count:
-            return False
-        self._filled_words = 0
+        for first in range(0, self.word_count, STEP_WORDS):
+            stop = min(first + STEP_WORDS, self.word_count)
+            size = (stop - first) * WORD_BITS
+            bits = int.from_bytes(table.bloom.to_bytes(first, stop), "big")
+            added = format(bits, f"0{size}b").encode().translate(_SET[lane])
+            at = slice(first * WORD_BITS, stop * WORD_BITS)
+            kept = self._slices[at].translate(_CLEAR[lane])
+            both = int.from_bytes(kept, "big") | int.from_bytes(added, "big")
+            self._slices[at] = both.to_bytes(size, "big")
+            yield
         self.lanes[lane] = table
         self._live |= 1 << lane
-        return True
-
-    def stop_filling(self) -> None:
-        """The table whose filter is being filled in goes away."""
-        self._filled_words = 0
 
     def remove(self, table: SSTable) -> None:
         """Ask this table's filter no more."""
@@ -118,8 +109,8 @@ class FilterSet:
     def __init__(self) -> None:
         self._single: list[SSTable] = []
         self._banks: list[FilterBank] = []
-        self._moving: tuple[SSTable, FilterBank, int] | None = None
-        """A single table on its way into the lane of a bank."""
+        self._moving: tuple[SSTable, FilterBank, Iterator[None]] | None = None
+        """A single table on its way into a bank, and the steps that are left."""
 
     def add(self, table: SSTable) -> None:
         """Ask this table's filter from now on."""
@@ -129,7 +120,6 @@ class FilterSet:
     def remove(self, table: SSTable) -> None:
         """Ask this table's filter no more."""
         if self._moving is not None and self._moving[0] is table:
-            self._moving[1].stop_filling()
             self._moving = None
         if table in self._single:
             self._single.remove(table)
@@ -158,13 +148,14 @@ class FilterSet:
         """A bounded step toward fewer looks: move tables that stand alone into banks."""
         if self._moving is None:
             return
-        table, bank, lane = self._moving
-        if bank.fill_step(lane, table):
-            self._single.remove(table)
-            if bank not in self._banks:
-                self._banks.append(bank)
-            self._moving = None
-            self._consider_moving()
+        table, bank, steps = self._moving
+        for _ in steps:
+            return
+        self._single.remove(table)
+        if bank not in self._banks:
+            self._banks.append(bank)
+        self._moving = None
+        self._consider_moving()
 
     def _consider_moving(self) -> None:
         """Choose a table for which a bank has room, or one of two of a size, for a new bank."""
@@ -175,10 +166,11 @@ class FilterSet:
             for bank in self._banks:
                 lane = bank.free_lane()
                 if bank.word_count == size and lane is not None:
-                    self._moving = table, bank, lane
+                    self._moving = table, bank, bank.fill(lane, table)
                     return
             if size <= BANK_WORDS_MAX and sizes.count(size) > 1:
-                self._moving = table, FilterBank(size), 0
+                bank = FilterBank(size)
+                self._moving = table, bank, bank.fill(0, table)
                 return
 
     # ------------------------------------------------------------ asking

@@ -56,8 +56,8 @@ def flush(engine: SqliteStorageEngine, times: int) -> None:
         keep_house(engine, lambda flushed=flushed: engine.stats().flushes > flushed)
 
 
-def flush_all(engine: SqliteStorageEngine, times: int, clock: Clock) -> None:
-    """The same, and then it is quiet."""
+def flush_before_a_quiet_time(engine: SqliteStorageEngine, times: int, clock: Clock) -> None:
+    """The same, and then time passes in which nothing is written."""
     flush(engine, times)
     clock.now_s += QUIET_S
 
@@ -166,7 +166,7 @@ def test_what_was_made_of_a_table_that_turned_out_damaged_is_not_used(
     clock: Clock, tmp_path: Path, found_by: str
 ) -> None:
     engine = SqliteStorageEngine.open(tmp_path, CONFIG, partitions=8)
-    flush_all(engine, 2 * FANOUT + 1, clock)
+    flush_before_a_quiet_time(engine, 2 * FANOUT + 1, clock)
     begin_merging(engine)
     assert engine.stats().compaction_due, "it is being merged"
     table = engine._tables.newest_first[FANOUT]
@@ -192,7 +192,7 @@ def test_a_merge_that_met_a_quarantine_goes_no_further(clock: Clock, tmp_path: P
             assert may_go_on.wait(WAIT_S)
 
     engine = SqliteStorageEngine.open(tmp_path, CONFIG, partitions=8, on_step=on_step)
-    flush_all(engine, FANOUT + 1, clock)
+    flush_before_a_quiet_time(engine, FANOUT + 1, clock)
     engine._housekeeping.compaction.consider()
     assert started.wait(WAIT_S)
     oldest = engine._tables.newest_first[-1]
@@ -210,7 +210,7 @@ def test_tables_are_left_alone_until_what_was_made_of_them_is_installed(
 ) -> None:
     engine = SqliteStorageEngine.open(tmp_path, CONFIG, partitions=8)
     count = 2 * FANOUT + 1
-    flush_all(engine, count, clock)
+    flush_before_a_quiet_time(engine, count, clock)
     begin_merging(engine)
     housekeeping = engine._housekeeping
     housekeeping.worker.deliver_finished()
