@@ -168,6 +168,12 @@ NODE_METRICS: tuple[Metric, ...] = (
     Metric("kvctl_uptime_seconds", GAUGE, "How long the node has run.", _one("uptime_s")),
     Metric("kvctl_cpu_seconds", COUNTER, "Processor time of the node.", _one("cpu_s")),
     Metric("kvctl_resident_bytes", GAUGE, "Memory of the node.", _one("rss_bytes")),
+    Metric(
+        "kvctl_huge_page_bytes",
+        GAUGE,
+        "Memory of the node in large pages, when it was last gone through.",
+        _one("huge_page_bytes"),
+    ),
     Metric("kvctl_turns", COUNTER, "Turns of the node's loop.", _one("turns")),
     Metric(
         "kvctl_messages_received",

@@ -31,6 +31,7 @@ from node.protocol.messages import (
     PeerFrame,
 )
 from node.runtime.garbage_schedule import GarbageSchedule
+from node.runtime.huge_pages import HugePages
 from node.runtime.process_stats import cpu_seconds, resident_bytes
 from node.runtime.stop_signal import StopSignal
 
@@ -113,6 +114,7 @@ class EventLoop:
         self._clock = clock
         self._timed = timed
         self._garbage = GarbageSchedule()
+        self._huge_pages = HugePages()
         self._housekeeping_waits = False
         self._due_s = 0.0
         """When the core or a timed part has something to do, on the monotonic clock, as they said
@@ -137,6 +139,7 @@ class EventLoop:
             while not stop.requested:
                 idle = not self.turn(self.wait_ms())
                 self._garbage.after_turn(idle=idle)
+                self._huge_pages.after_turn()
             self._transport.unwatch(stop.descriptor)
             self.finish()
         finally:
@@ -214,6 +217,7 @@ class EventLoop:
             "uptime_s": round(uptime_s, 3),
             "cpu_s": round(cpu_seconds(), 3),
             "rss_bytes": resident_bytes(),
+            "huge_page_bytes": self._huge_pages.bytes,
             "turns": self.turns,
             "transport": self._transport.snapshot(),
         }

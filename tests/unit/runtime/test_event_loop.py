@@ -289,6 +289,31 @@ def test_the_figures_of_the_process_are_plausible(rig: Rig) -> None:
     assert stats["cpu_s"] > 0
 
 
+def test_a_running_loop_keeps_the_process_in_order_after_every_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Pages:
+        bytes = 7
+
+        def after_turn(self) -> None:
+            trace.append("pages")
+
+    monkeypatch.setattr(event_loop, "HugePages", Pages)
+    rig = Rig()
+    trace = rig.trace
+    with StopSignal() as stop:
+
+        def stop_in_the_third(timeout_ms: int) -> bool:
+            if trace.count("pages") == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return False
+
+        monkeypatch.setattr(rig.transport, "poll", stop_in_the_third)
+        rig.loop.run(stop)
+    assert trace.count("pages") == 3
+    assert rig.loop.stats()["huge_page_bytes"] == 7
+
+
 # ------------------------------------------------------------------ with real sockets and signals
 
 
