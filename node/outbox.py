@@ -13,7 +13,7 @@ import msgspec
 
 from node.causality.trace_clock import TraceClock
 from node.protocol.client_messages import (
-    ClientReply,
+    ReplyMessage,
 )
 from node.protocol.messages import (
     PeerMessage,
@@ -38,7 +38,7 @@ class Outbox:
         self.trace = trace or TraceClock()
         """Counts the events; every peer frame carries it."""
         self.to_peers: dict[str, list[PeerMessage]] = {}
-        self.to_clients: dict[bytes, list[ClientReply]] = {}
+        self.to_clients: dict[bytes, list[ReplyMessage]] = {}
         self.events: list[Event] = []
 
     def send(self, peer: str, message: PeerMessage) -> None:
@@ -59,7 +59,7 @@ class Outbox:
             else:
                 queue.append(message)
 
-    def reply(self, client: bytes, message: ClientReply) -> None:
+    def reply(self, client: bytes, message: ReplyMessage) -> None:
         """Queue an answer for a client, known by its socket identity."""
         queue = self.to_clients.get(client)
         if queue is None:
@@ -67,7 +67,7 @@ class Outbox:
         else:
             queue.append(message)
 
-    def reply_all(self, client: bytes, messages: list[ClientReply]) -> None:
+    def reply_all(self, client: bytes, messages: list[ReplyMessage]) -> None:
         """Queue answers for one client, if there are any."""
         if messages:
             self.to_clients.setdefault(client, []).extend(messages)

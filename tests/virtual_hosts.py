@@ -26,7 +26,7 @@ from node.protocol.client_messages import (
     ClientReply,
     ClientRequest,
 )
-from node.protocol.codec import decode_replies, decode_requests, encode_replies, encode_requests
+from node.protocol.codec import decode_each_reply, decode_requests, encode_replies, encode_requests
 from node.protocol.messages import (
     PeerFrame,
 )
@@ -307,7 +307,7 @@ class VirtualHosts:
                 host.name, receiver, node.ring_epoch, messages, outbox.trace.encoded()
             )
         for replies in clients:
-            for reply in decode_replies(encode_replies(replies)):
+            for reply in decode_each_reply(encode_replies(replies)):
                 self.on_reply(host.name, reply)
         for event in outbox.events:
             self.on_event(host.name, event)

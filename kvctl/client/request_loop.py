@@ -39,7 +39,9 @@ from node.config import ClusterConfig
 from node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
 from node.protocol.client_messages import (
     ClientPut,
+    ClientReply,
     Failed,
+    PutsDone,
 )
 from node.protocol.codec import decode_replies
 
@@ -218,7 +220,6 @@ class RequestLoop:
 
     def _drain(self, connection: Connection, now: float) -> None:
         """Take in what has come. HOT PATH."""
-        in_flight = self._in_flight
         while (socket := connection.socket) is not None and int(socket.get(_EVENTS)) & _POLLIN:
             data = socket.recv(_NOBLOCK)
             if connection.silent:
@@ -229,19 +230,27 @@ class RequestLoop:
             except ProtocolError:
                 self._break(connection, "sent something that is not an answer", now)
                 return
-            connection.under_way -= len(replies)
             for reply in replies:
-                pending = in_flight.get(reply.id)
-                if pending is None:
-                    continue  # the answer to an attempt that was given up; the request is finished
-                if type(reply) in pending.answer:
-                    pending.reply = reply
-                    self._finish(pending, now)
-                elif type(reply) is not Failed:
-                    self._break(connection, "sent an answer of another kind", now)
-                elif connection is pending.connection:
-                    # By a node that is no longer waited for it would say nothing about the others.
-                    self._on_failed(pending, reply, now)
+                if isinstance(reply, PutsDone):
+                    for number in reply.ids:
+                        self._take(connection, number, reply.done, now)
+                else:
+                    self._take(connection, reply.id, reply, now)
+
+    def _take(self, connection: Connection, number: int, reply: ClientReply, now: float) -> None:
+        """Take in the reply to one request. HOT PATH."""
+        connection.under_way -= 1
+        pending = self._in_flight.get(number)
+        if pending is None:
+            return  # the answer to an attempt that was given up; the request is finished
+        if type(reply) in pending.answer:
+            pending.reply = reply
+            self._finish(pending, now)
+        elif type(reply) is not Failed:
+            self._break(connection, "sent an answer of another kind", now)
+        elif connection is pending.connection:
+            # By a node that is no longer waited for it would say nothing about the others.
+            self._on_failed(pending, reply, now)
 
     def _on_failed(self, pending: Pending, failed: Failed, now: float) -> None:
         if (

@@ -27,7 +27,7 @@ from node.protocol.client_messages import (
     ClientStatus,
     StatusDone,
 )
-from node.protocol.codec import decode_replies, encode_requests
+from node.protocol.codec import decode_each_reply, encode_requests
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 _RECONNECT_MS = 20
@@ -139,7 +139,7 @@ def _receive(socket: zmq.Socket[bytes], expected_id: int) -> ClientReply | None:
         except zmq.Again:
             return None
         try:
-            replies = decode_replies(parts[-1])
+            replies = decode_each_reply(parts[-1])
         except ProtocolError:
             continue  # whatever this node speaks, it is no answer
         for reply in replies:

@@ -44,7 +44,7 @@ from node.protocol.client_messages import (
     Description,
     StatusDone,
 )
-from node.protocol.codec import decode_replies, encode_requests
+from node.protocol.codec import decode_each_reply, encode_requests
 from node.ring.claim import claim
 from node.ring.server import Server
 from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
@@ -312,7 +312,7 @@ def _connected(
 
 def _decoded(frame: bytes) -> list[ClientReply]:
     try:
-        return decode_replies(frame)
+        return decode_each_reply(frame)
     except ProtocolError:
         return []  # whatever speaks there, it is no node of this version
 

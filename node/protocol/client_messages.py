@@ -147,6 +147,14 @@ class PutDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=33):
     """True when some primary did not take part, so that repair has something left to do."""
 
 
+class PutsDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=41):
+    """Writes that came together and have the same reply, as those of new keys do."""
+
+    ids: list[int]
+    done: PutDone
+    """The reply to each of them, but for its id."""
+
+
 class GetDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=34):
     """The merge of at least R answers. `content` is an encoded object, b"" if no copy exists."""
 
@@ -212,3 +220,6 @@ class AdminDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=40):
 ClientReply = (
     PutDone | GetDone | ScanDone | Description | StatusDone | QuorumSet | Failed | AdminDone
 )
+"""What one request comes to."""
+ReplyMessage = ClientReply | PutsDone
+"""What a node sends: the reply to one request, or to several."""

@@ -29,12 +29,14 @@ from node.errors import ProtocolError
 from node.protocol.client_messages import (
     ClientReply,
     ClientRequest,
+    PutsDone,
+    ReplyMessage,
 )
 from node.protocol.messages import (
     PeerFrame,
 )
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """No frame is larger, whatever a cluster's `limits.frame_bytes_max` says."""
 MESSAGES_PER_FRAME_MAX = 1 << 16
@@ -49,12 +51,12 @@ _COPY_BELOW_BYTES = 4096
 
 _Frame = TypeVar("_Frame")
 _Requests = Annotated[list[ClientRequest], msgspec.Meta(max_length=MESSAGES_PER_FRAME_MAX)]
-_Replies = Annotated[list[ClientReply], msgspec.Meta(max_length=MESSAGES_PER_FRAME_MAX)]
+_Replies = Annotated[list[ReplyMessage], msgspec.Meta(max_length=MESSAGES_PER_FRAME_MAX)]
 
 _encode = msgspec.msgpack.Encoder().encode
 _peer_frame_decoder = msgspec.msgpack.Decoder(PeerFrame)
 _requests_decoder: msgspec.msgpack.Decoder[list[ClientRequest]] = msgspec.msgpack.Decoder(_Requests)
-_replies_decoder: msgspec.msgpack.Decoder[list[ClientReply]] = msgspec.msgpack.Decoder(_Replies)
+_replies_decoder: msgspec.msgpack.Decoder[list[ReplyMessage]] = msgspec.msgpack.Decoder(_Replies)
 
 
 class MalformedFrameError(ProtocolError):
@@ -75,7 +77,7 @@ def encode_requests(requests: list[ClientRequest]) -> bytes:
     return _VERSION_BYTE + _encode(requests)
 
 
-def encode_replies(replies: list[ClientReply]) -> bytes:
+def encode_replies(replies: list[ReplyMessage]) -> bytes:
     """A frame from a node to a client; at most `MESSAGES_PER_FRAME_MAX` replies."""
     return _VERSION_BYTE + _encode(replies)
 
@@ -95,9 +97,20 @@ def decode_requests(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> list[Clien
     return _decode(_requests_decoder, data, bytes_max)
 
 
-def decode_replies(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> list[ClientReply]:
+def decode_replies(data: bytes, bytes_max: int = FRAME_BYTES_MAX) -> list[ReplyMessage]:
     """The reverse of `encode_replies`. Raises `MalformedFrameError`."""
     return _decode(_replies_decoder, data, bytes_max)
+
+
+def decode_each_reply(data: bytes) -> list[ClientReply]:
+    """As `decode_replies`, but with a reply of its own for each request."""
+    each: list[ClientReply] = []
+    for message in decode_replies(data):
+        if isinstance(message, PutsDone):
+            each += [msgspec.structs.replace(message.done, id=number) for number in message.ids]
+        else:
+            each.append(message)
+    return each
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[_Frame], data: bytes, bytes_max: int) -> _Frame:

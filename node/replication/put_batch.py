@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from node.causality.causal_context import EMPTY_CONTEXT
+from node.causality.causal_context import EMPTY_CONTEXT, CausalContext
 from node.causality.siblings import EMPTY_OBJECT, StoredObject, encode_context
 from node.errors import OverloadedError
 from node.node_state import NodeState
 from node.ports import Instant
-from node.protocol.client_messages import ClientPut, ClientReply, PutDone, PutKind
+from node.protocol.client_messages import ClientPut, PutDone, PutKind, PutsDone, ReplyMessage
 from node.protocol.messages import ReplicaPutReport, ReplicaPuts
 from node.replication.new_copies import may_be_held, mint_new
 from node.replication.prior_read import copy_to_overwrite
@@ -149,17 +149,23 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         self._table.step(one, now, one.on_replica_put_ack, sender)
 
     def _answer_all(self, acked: tuple[str, ...]) -> None:
-        name, apart = self.state.name, self._apart
-        answers: list[ClientReply] = []
-        context, encoded = EMPTY_CONTEXT, b""
+        """All new keys share one reply: they were minted together, with one context."""
+        apart = self._apart
+        replies: list[ReplyMessage] = []
+        ids: list[int] = []
+        context: CausalContext | None = None
         for at, (request, (minted, _)) in enumerate(
             zip(self._requests, self._done_here, strict=True)
         ):
-            if minted.answer is not context:  # that of new keys is the same for all of them
-                context, encoded = minted.answer, encode_context(minted.answer)
-            if at not in apart:
-                answers.append(PutDone(request.id, encoded, minted.siblings, name, acked))
-        self.state.outbox.reply_all(self.origin.client, answers)
+            if at in apart:
+                continue
+            if minted.answer is not context:
+                ids, context = [], minted.answer
+                encoded = encode_context(context)
+                done = PutDone(request.id, encoded, minted.siblings, self.state.name, acked)
+                replies.append(PutsDone(ids, done))
+            ids.append(request.id)
+        self.state.outbox.reply_all(self.origin.client, replies)
 
     @property
     def _matters(self) -> bool:

@@ -30,8 +30,8 @@ from node.errors import StoreError
 from node.outbox import Outbox
 from node.ports import Clock, Instant
 from node.protocol.client_messages import (
-    ClientReply,
     ClientRequest,
+    ReplyMessage,
 )
 from node.protocol.codec import (
     MalformedFrameError,
@@ -379,7 +379,7 @@ class ZmqTransport:
         next_s = self._delays.next_s()
         return None if next_s is None else next_s - now.monotonic_s
 
-    def _send_to_client(self, client: bytes, replies: list[ClientReply]) -> None:
+    def _send_to_client(self, client: bytes, replies: list[ReplyMessage]) -> None:
         traffic = self.client_traffic
         bytes_max = self._limits.frame_bytes_max
         for part, data in split_into_frames(replies, encode_replies, bytes_max, traffic):

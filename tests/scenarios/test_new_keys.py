@@ -13,12 +13,21 @@ from node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, 
 from node.config import LimitsConfig
 from node.errors import FailureKind
 from node.ports import Record
-from node.protocol.client_messages import ClientReply, Failed, PutDone, PutKind
+from node.protocol.client_messages import (
+    ClientReply,
+    Failed,
+    PutDone,
+    PutKind,
+    PutsDone,
+    ReplyMessage,
+)
+from node.protocol.codec import encode_replies
 from node.protocol.messages import PeerFrame, ReplicaPut, ReplicaPuts
 from node.replication import new_copies, put_batch, replica_service, request_batch
 from node.replication.put_batch import batches_of_puts
+from tests import virtual_hosts
 from tests.memory_storage_engine import MemoryStorageEngine
-from tests.scenarios.answers import values
+from tests.scenarios.answers import token_of, values
 from tests.scenarios.frames import KEYS, Tap, ask, puts, write_behind_back
 from tests.virtual_cluster import VirtualCluster
 
@@ -78,6 +87,35 @@ def test_only_those_that_are_new_are(cluster: VirtualCluster, stored_together: l
     assert [one.siblings for one in done if isinstance(one, PutDone)] == [2] * 3 + [1] * 5
     cluster.run_for(0.1)
     assert stored_together == [len(KEYS) - 3] * 3
+
+
+def test_what_has_the_same_answer_shares_a_reply(
+    cluster: VirtualCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[ReplyMessage] = []
+
+    def encode(replies: list[ReplyMessage]) -> bytes:
+        sent.extend(replies)
+        return encode_replies(replies)
+
+    monkeypatch.setattr(virtual_hosts, "encode_replies", encode)
+    ask(cluster, *puts(cluster, *KEYS[:3], kind=PutKind.BLIND))
+    new = puts(cluster, *KEYS[3:], kind=PutKind.BLIND)
+    old = puts(cluster, *KEYS[:3], value="w", kind=PutKind.BLIND)
+    sent.clear()
+    done = ask(cluster, *old, *new)
+    shared = [message for message in sent if isinstance(message, PutsDone)]
+    assert sorted(len(message.ids) for message in shared) == [1, 1, 1, 5]
+    assert [one.id for one in new] in [message.ids for message in shared]
+    # Each answer is as good as one of its own: its context covers its put, and no other.
+    for request, one in zip([*old, *new], done, strict=True):
+        assert isinstance(one, PutDone)
+        key = request.key.decode()
+        context = token_of(cluster, key, one)
+        again = cluster.put_request(key, "x", kind=PutKind.CONTEXT, context=context)
+        cluster.send("n1", again)
+        last = cluster.answer(again.id)
+        assert isinstance(last, PutDone) and last.siblings == one.siblings
 
 
 def test_a_key_that_is_named_twice_gets_both_versions(cluster: VirtualCluster) -> None:

@@ -40,6 +40,7 @@ from node.protocol.client_messages import (
     PutDone,
     PutKind,
     QuorumSet,
+    ReplyMessage,
     ScanDone,
     StatusDone,
 )
@@ -157,6 +158,8 @@ class ScriptedNode:
         self.frames_done = 0
         """How many frames have been received and their answers sent."""
         self.on_request: Callable[[ClientRequest], ClientReply] = self.answer
+        self.pack: Callable[[list[ClientReply]], list[ReplyMessage]] = list
+        """The replies of a frame as they are sent."""
         self.port = 0
         self._key = load_key(key_path(keys_dir, name))
         self._stopping = threading.Event()
@@ -235,7 +238,7 @@ class ScriptedNode:
             with contextlib.suppress(Silence):
                 replies.append(self.on_request(request))
         if replies:
-            socket.send_multipart([client, encode_replies(replies)])
+            socket.send_multipart([client, encode_replies(self.pack(replies))])
         self.frames_done += 1
 
     def refuse(self, kind: int, message: str = "refused.") -> None:

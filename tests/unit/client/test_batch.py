@@ -14,6 +14,9 @@ from node.protocol.client_messages import (
     ClientPut,
     ClientReply,
     ClientRequest,
+    PutDone,
+    PutsDone,
+    ReplyMessage,
 )
 from tests.unit.client.scripted_node import (
     DEADLINE_S,
@@ -50,6 +53,46 @@ def test_requests_of_one_pass_to_one_node_travel_in_one_frame(cluster: ScriptedC
     ]
     assert sum(len(frame) for frame in frames) == 200
     assert len([frame for frame in frames if frame]) <= 3
+
+
+def test_puts_with_one_reply_each_get_it(cluster: ScriptedCluster) -> None:
+    client = cluster.client()
+    shared: list[int] = []
+
+    def pack(replies: list[ClientReply]) -> list[ReplyMessage]:
+        """All that are puts in one message, as of new keys written by one coordinator."""
+        done = [reply for reply in replies if isinstance(reply, PutDone)]
+        if len(done) < 2:
+            return list(replies)
+        shared.append(len(done))
+        others = [reply for reply in replies if not isinstance(reply, PutDone)]
+        return [PutsDone([one.id for one in done], done[0]), *others]
+
+    for node in cluster.nodes.values():
+        node.pack = pack
+    with client.batch(in_flight=64) as batch:
+        pendings = [batch.put(f"k{number}", f"{number}", blind=True) for number in range(300)]
+    assert sum(shared) > 200
+    assert batch.failed == 0
+    for pending in pendings:
+        result = pending.result()
+        assert (result.key, result.siblings) == (pending.key, 1)
+        # The context is bound to the key it is asked of, not to that of another reply.
+        assert client.put(pending.key, "next", context=result.context).siblings == 1
+    assert [one.under_way for one in client._loop.router.connections.values()] == [0] * 3
+
+
+def test_a_shared_reply_to_something_else_than_a_put_breaks_the_connection(
+    cluster: ScriptedCluster,
+) -> None:
+    client = cluster.client()
+    client.put("k", b"v")
+    for node in cluster.nodes.values():
+        node.pack = lambda replies: [
+            PutsDone([one.id for one in replies], PutDone(0, b"", 1, "n1", ("n1",)))
+        ]
+    with pytest.raises(UnavailableError, match="an answer of another kind"):
+        client.get("k")
 
 
 def test_never_more_than_in_flight_are_outstanding(cluster: ScriptedCluster) -> None:

@@ -15,6 +15,7 @@ from node.protocol.client_messages import (
     ClientDescribe,
     ClientGet,
     Description,
+    PutsDone,
     StatusDone,
 )
 from node.protocol.codec import (
@@ -22,6 +23,7 @@ from node.protocol.codec import (
     PROTOCOL_VERSION,
     REASONS,
     MalformedFrameError,
+    decode_each_reply,
     decode_peer_frame,
     decode_replies,
     decode_requests,
@@ -89,7 +91,7 @@ def any_of(union: object) -> st.SearchStrategy[msgspec.Struct]:
 
 
 REQUESTS = st.lists(any_of(client_messages.ClientRequest), max_size=4)
-REPLIES = st.lists(any_of(client_messages.ClientReply), max_size=4)
+REPLIES = st.lists(any_of(client_messages.ReplyMessage), max_size=4)
 PEER_FRAMES = st.builds(
     PeerFrame, TEXTS, st.integers(0, 2**32), st.lists(any_of(messages.PeerMessage), max_size=4)
 )
@@ -119,7 +121,7 @@ def test_every_list_of_replies_survives_the_round_trip(replies: list) -> None:
     "kind",
     [
         *members_of(client_messages.ClientRequest),
-        *members_of(client_messages.ClientReply),
+        *members_of(client_messages.ReplyMessage),
         *members_of(messages.PeerMessage),
     ],
     ids=lambda kind: kind.__name__,
@@ -129,7 +131,7 @@ def test_each_message_type_keeps_every_field(kind: type[msgspec.Struct]) -> None
         **dict.fromkeys(
             members_of(client_messages.ClientRequest), (encode_requests, decode_requests)
         ),
-        **dict.fromkeys(members_of(client_messages.ClientReply), (encode_replies, decode_replies)),
+        **dict.fromkeys(members_of(client_messages.ReplyMessage), (encode_replies, decode_replies)),
     }.get(
         kind,
         (
@@ -156,7 +158,7 @@ def test_a_frame_above_the_copying_threshold_decodes_like_a_small_one() -> None:
 def test_no_two_message_types_share_a_tag() -> None:
     kinds = [
         *members_of(client_messages.ClientRequest),
-        *members_of(client_messages.ClientReply),
+        *members_of(client_messages.ReplyMessage),
         *members_of(messages.PeerMessage),
     ]
     tags = [kind.__struct_config__.tag for kind in kinds]
@@ -165,7 +167,21 @@ def test_no_two_message_types_share_a_tag() -> None:
 
 def test_the_bytes_of_a_frame_stay_what_they_were() -> None:
     frame = PeerFrame("n1", 1, [ReplicaPutAck(5, [6])])
-    assert encode_peer_frame(frame) == b"\x03\x94\xa2n1\x01\x91\x93\x42\x05\x91\x06\xc4\x00"
+    assert encode_peer_frame(frame) == b"\x04\x94\xa2n1\x01\x91\x93\x42\x05\x91\x06\xc4\x00"
+
+
+@given(REPLIES)
+def test_each_request_finds_its_own_reply_among_all(replies: list) -> None:
+    each = iter(decode_each_reply(encode_replies(replies)))
+    for message in replies:
+        if isinstance(message, PutsDone):
+            for number in message.ids:
+                reply = next(each)
+                assert reply.id == number
+                assert msgspec.structs.replace(reply, id=message.done.id) == message.done
+        else:
+            assert next(each) == message
+    assert next(each, None) is None
 
 
 # ------------------------------------------------------------------ malformed frames
@@ -185,7 +201,7 @@ def test_an_empty_frame_is_refused(decode: typing.Callable[[bytes], object]) -> 
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@pytest.mark.parametrize("version", [0, 1, 2, 4, 0x91, 255])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, 0x91, 255])
 def test_another_protocol_version_is_refused(
     decode: typing.Callable[[bytes], object], version: int
 ) -> None:

@@ -18,7 +18,7 @@ from node.protocol.client_messages import (
     ClientRequest,
     QuorumSet,
 )
-from node.protocol.codec import decode_replies, encode_requests
+from node.protocol.codec import decode_each_reply, encode_requests
 from node.protocol.messages import (
     PeerFrame,
 )
@@ -95,7 +95,7 @@ class Client:
 
     def replies(self) -> list[ClientReply] | None:
         try:
-            return decode_replies(self.socket.recv(zmq.NOBLOCK))
+            return decode_each_reply(self.socket.recv(zmq.NOBLOCK))
         except zmq.Again:
             return None
 
