@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from node.ring.placed_keys import PlacedKeys
+
 
 class Instant(NamedTuple):
     """One reading of both clocks, taken once per turn of the loop."""
@@ -173,7 +175,7 @@ class StorageEngine(Protocol):
         """The newest record, or None. Raises `CorruptRecordError` rather than guess."""
         ...
 
-    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
+    def may_hold(self, placed: PlacedKeys) -> Collection[int]:
         """Which of these keys, by index, may have a record; all others certainly have none."""
         ...
 
@@ -181,9 +183,7 @@ class StorageEngine(Protocol):
         """Replace the record of a key."""
         ...
 
-    def put_new(
-        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
-    ) -> None:
+    def put_new(self, placed: PlacedKeys, records: Sequence[Record]) -> None:
         """Set the records of different keys, all of which `may_hold` has just excluded."""
         ...
 

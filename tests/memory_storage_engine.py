@@ -17,6 +17,7 @@ from typing import Protocol
 
 from node.errors import CorruptRecordError, StorageError, StorageFullError
 from node.ports import Hint, HintQueue, Position, Record, ScanPage, StorageStats, StoredEntry
+from node.ring.placed_keys import PlacedKeys
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,9 @@ class MemoryStorageEngine:
             raise CorruptRecordError(f"The record of {key!r} is damaged.")
         return self._committed.get(place)
 
-    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
+    def may_hold(self, placed: PlacedKeys) -> Collection[int]:
         known = self._committed.keys() | self._damaged | self._pending.keys()
-        places = enumerate(zip(partitions, keys, strict=True))
+        places = enumerate(zip(placed.partitions, placed.keys, strict=True))
         return [at for at, place in places if place in known]
 
     def put(self, partition: int, key: bytes, record: Record) -> None:
@@ -143,12 +144,10 @@ class MemoryStorageEngine:
         self._pending[place] = record
         self._index(place)
 
-    def put_new(
-        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
-    ) -> None:
-        assert len(set(keys)) == len(keys)
-        assert not self.may_hold(partitions, keys)
-        for entry in zip(partitions, keys, records, strict=True):
+    def put_new(self, placed: PlacedKeys, records: Sequence[Record]) -> None:
+        assert len(set(placed.keys)) == len(placed.keys)
+        assert not self.may_hold(placed)
+        for entry in zip(placed.partitions, placed.keys, records, strict=True):
             self.put(*entry)
 
     def drop(self, partition: int, key: bytes) -> None:

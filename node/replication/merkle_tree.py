@@ -32,6 +32,7 @@ import mmh3
 from node.errors import CorruptRecordError
 from node.ports import Position, Record, ScanPage, StorageEngine
 from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, leaves_of
+from node.ring.placed_keys import PlacedKeys
 
 HASH_BYTES = 16
 SLICE_BYTES_MAX = 1024 * 1024
@@ -123,13 +124,12 @@ class MerkleTree:
         if partition == self._draft_partition and key < self._draft_key:
             self._draft.swap(key, old, new)
 
-    def on_new(
-        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
-    ) -> None:
+    def on_new(self, placed: PlacedKeys, records: Sequence[Record]) -> None:
         """Copies of different keys are made, in this very turn, where there were none. HOT PATH."""
         known, draft_partition = self._leaves.get, self._draft_partition
-        places = zip(partitions, keys, records, leaves_of(keys), strict=True)
-        for partition, key, record, leaf in places:
+        leaf_of_each = leaves_of(placed.hashes)
+        rows = zip(placed.partitions, placed.keys, records, leaf_of_each, strict=True)
+        for partition, key, record, leaf in rows:
             leaves = known(partition)
             if leaves is None or partition == draft_partition:
                 self.on_change(partition, key, None, record)

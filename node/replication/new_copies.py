@@ -27,19 +27,17 @@ from node.node_state import NodeState
 from node.ports import Record
 from node.protocol.client_messages import ClientPut
 from node.replication.replica import Minted
+from node.ring.placed_keys import PlacedKeys
 
 
-def may_be_held(
-    state: NodeState, partitions: Sequence[int], keys: Sequence[bytes]
-) -> Collection[int]:
+def may_be_held(state: NodeState, placed: PlacedKeys) -> Collection[int]:
     """Which of these keys, by index, are perhaps not new here; or are named twice."""
-    if len(set(keys)) < len(keys):
-        return range(len(keys))
-    return state.storage.may_hold(partitions, keys)
+    keys = placed.keys
+    return range(len(keys)) if len(set(keys)) < len(keys) else state.storage.may_hold(placed)
 
 
 def mint_new(
-    state: NodeState, partitions: Sequence[int], requests: Sequence[ClientPut], stamp_ms: int
+    state: NodeState, placed: PlacedKeys, requests: Sequence[ClientPut], stamp_ms: int
 ) -> list[Minted]:
     """Coordinate puts of new keys: each is the first write of its key, by this node's actor."""
     actor = state.identity.actor
@@ -60,14 +58,13 @@ def mint_new(
         Record(content, digest, recent, actor)
         for content, digest, recent in zip(contents, digests, recents, strict=True)
     ]
-    _keep(state, partitions, [put.key for put in requests], records, [1] * len(records))
+    _keep(state, placed, records, [1] * len(records))
     return [Minted(record, dot, b"", 0, 1, context) for record in records]
 
 
 def apply_new(
     state: NodeState,
-    partitions: Sequence[int],
-    keys: Sequence[bytes],
+    placed: PlacedKeys,
     contents: Sequence[bytes],
     recents: Sequence[bytes],
 ) -> None:
@@ -78,19 +75,15 @@ def apply_new(
     siblings = [len(stored.siblings) for stored in decode_objects(contents)]
     check_all_recent(recents)
     records = list(map(Record, contents, map(digest_of, contents), recents))
-    _keep(state, partitions, keys, records, siblings)
+    _keep(state, placed, records, siblings)
 
 
 def _keep(
-    state: NodeState,
-    partitions: Sequence[int],
-    keys: Sequence[bytes],
-    records: Sequence[Record],
-    siblings: Sequence[int],
+    state: NodeState, placed: PlacedKeys, records: Sequence[Record], siblings: Sequence[int]
 ) -> None:
     replica = state.replica
     if replica.conflicted or max(siblings) > 1:
-        for key, count in zip(keys, siblings, strict=True):
+        for key, count in zip(placed.keys, siblings, strict=True):
             replica.note_siblings(key, count)
-    state.storage.put_new(partitions, keys, records)
-    replica.merkle.on_new(partitions, keys, records)
+    state.storage.put_new(placed, records)
+    replica.merkle.on_new(placed, records)

@@ -24,6 +24,7 @@ from node.replication.request import Origin, RequestCoordinator
 from node.replication.request_batch import Grouping, RequestBatch, RequestTable, least_deadline_ms
 from node.replication.request_checks import check_put
 from node.replication.slots import Slots
+from node.ring.placed_keys import PlacedKeys
 
 OVERHEAD_BYTES: Final = 64
 """Of a put in a message, besides key, object and requests."""
@@ -31,10 +32,6 @@ SLICE_BYTES: Final = 64 * 1024
 """Before so much more is stored, the storage is asked whether it takes it."""
 _OVERWRITE: Final = int(PutKind.OVERWRITE)
 _CONTEXT: Final = int(PutKind.CONTEXT)
-
-
-Placed = tuple[ClientPut, int]
-"""A put, and the partition of its key."""
 
 
 class Stored(NamedTuple):
@@ -64,24 +61,26 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         self.overwrites = overwrites
         """Whether its puts overwrite."""
 
-    def store(self, puts: Sequence[Placed], grouping: Grouping[PutBatch]) -> list[ClientPut]:
+    def store(
+        self, requests: Sequence[ClientPut], placed: PlacedKeys, grouping: Grouping[PutBatch]
+    ) -> list[ClientPut]:
         """Store puts here, all new keys together, and add them to this batch or to another of
         `grouping` with the same replicas; returns what has to go alone instead and was not stored.
         """
         state = self.state
         alone: list[ClientPut] = []
-        partitions = [partition for _, partition in puts]
-        held = may_be_held(state, partitions, [request.key for request, _ in puts])
-        new = [one for at, one in enumerate(puts) if at not in held] if held else puts
+        held = may_be_held(state, placed)
+        new = [at for at in range(len(requests)) if at not in held]
         # To overwrite nothing takes evidence that there is nothing.
         evident = state.replica.all_evident or not self.overwrites
-        for some in _slices(new):
+        for some in _slices(new, requests):
+            of_new = [requests[at] for at in some]
             if evident and state.storage.accepts_writes():
-                self._store_new(some, grouping)
+                self._store_new(of_new, placed.at(some), grouping)
             else:
-                alone += [request for request, _ in some]
+                alone += of_new
         for at in sorted(held):
-            request, partition = puts[at]
+            request, partition = requests[at], placed.partitions[at]
             stored = self._store(request, partition)
             if stored is None:
                 alone.append(request)
@@ -90,13 +89,14 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
                 grouping.add(self, request, partition, stored, size_bytes)
         return alone
 
-    def _store_new(self, puts: Sequence[Placed], grouping: Grouping[PutBatch]) -> None:
-        requests, partitions = list(map(list, zip(*puts, strict=True)))
+    def _store_new(
+        self, requests: Sequence[ClientPut], placed: PlacedKeys, grouping: Grouping[PutBatch]
+    ) -> None:
         before = EMPTY_OBJECT if self.overwrites else None
-        minted = mint_new(self.state, partitions, requests, self._began.wall_ms)
+        minted = mint_new(self.state, placed, requests, self._began.wall_ms)
         done = list(map(Stored, minted, repeat(before)))
         sizes_bytes = list(map(_size_bytes, requests, minted))
-        grouping.add_all(self, requests, partitions, done, sizes_bytes)
+        grouping.add_all(self, requests, placed.partitions, done, sizes_bytes)
 
     def _store(self, request: ClientPut, partition: int) -> Stored | None:
         """Store it beside or over what is here; None if that is not to be done in a batch."""
@@ -184,16 +184,17 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         return one
 
 
-def _slices(puts: Sequence[Placed]) -> Iterator[Sequence[Placed]]:
+def _slices(indices: Sequence[int], requests: Sequence[ClientPut]) -> Iterator[Sequence[int]]:
     """These puts in parts of `SLICE_BYTES` of values, if need be with one value more."""
     begin = size_bytes = 0
-    for end, (request, _) in enumerate(puts, 1):
-        size_bytes += 0 if request.value is None else len(request.value)
+    for end, at in enumerate(indices, 1):
+        value = requests[at].value
+        size_bytes += 0 if value is None else len(value)
         if size_bytes >= SLICE_BYTES:
-            yield puts[begin:end]
+            yield indices[begin:end]
             begin, size_bytes = end, 0
-    if begin < len(puts):
-        yield puts[begin:]
+    if begin < len(indices):
+        yield indices[begin:]
 
 
 def _size_bytes(request: ClientPut, minted: Minted) -> int:
@@ -217,7 +218,7 @@ def batches_of_puts(
     """
     usual_w = (0, state.quorum.w)
     least_ms = least_deadline_ms(state, now)
-    partitions = state.map.partitions_of_keys([request.key for request in requests])
+    placed = state.map.placed([request.key for request in requests])
 
     def grouping(*, overwrites: bool) -> Grouping[PutBatch]:
         return Grouping(
@@ -226,9 +227,9 @@ def batches_of_puts(
         )
 
     overwriting, blind = grouping(overwrites=True), grouping(overwrites=False)
-    puts_of: defaultdict[PutBatch, list[Placed]] = defaultdict(list)
+    members: defaultdict[PutBatch, list[int]] = defaultdict(list)
     alone: list[ClientPut] = []
-    for request, partition in zip(requests, partitions, strict=True):
+    for at, (request, partition) in enumerate(zip(requests, placed.partitions, strict=True)):
         kind, batch = request.kind, None
         if not (
             kind == _CONTEXT
@@ -242,7 +243,9 @@ def batches_of_puts(
         if batch is None:
             alone.append(request)
         else:
-            puts_of[batch].append((request, partition))
-    for batch, puts in puts_of.items():
-        alone += batch.store(puts, overwriting if batch.overwrites else blind)
+            members[batch].append(at)
+    for batch, indices in members.items():
+        grouping_of_batch = overwriting if batch.overwrites else blind
+        puts = [requests[at] for at in indices]
+        alone += batch.store(puts, placed.at(indices), grouping_of_batch)
     return overwriting.batches + blind.batches, alone

@@ -117,17 +117,16 @@ class ReplicaService:
     def _apply_all(self, puts: Sequence[ObjectPut]) -> None:
         """Merge all, those of new keys together. HOT PATH."""
         state = self._state
-        keys = [put[0] for put in puts]
-        partitions = state.map.partitions_of_keys(keys)
-        held = may_be_held(state, partitions, keys)
+        placed = state.map.placed([put[0] for put in puts])
+        held = may_be_held(state, placed)
         for at in held:
-            state.replica.apply(partitions[at], *puts[at])
+            state.replica.apply(placed.partitions[at], *puts[at])
         if held:
             new = [at for at in range(len(puts)) if at not in held]
-            puts, partitions = [puts[at] for at in new], [partitions[at] for at in new]
+            puts, placed = [puts[at] for at in new], placed.at(new)
         if puts:
-            new_keys, contents, recents, _, _ = zip(*puts, strict=True)
-            apply_new(state, partitions, new_keys, contents, recents)
+            _, contents, recents, _, _ = zip(*puts, strict=True)
+            apply_new(state, placed, contents, recents)
 
     def _refuses_puts(
         self, sender: str, message_id: int, deadline_ms: int, count: int, now: Instant

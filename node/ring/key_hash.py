@@ -2,20 +2,26 @@
 
 The circle is the range of the first 64-bit word. It is cut into Q equal partitions, Q a power of
 two, so a partition is the top log2(Q) bits of that word. The Merkle leaf within the partition is
-the top six bits of the *second* word: independent of the partition, and the same for every Q.
+the top six bits of the *second* word: independent of the partition, and the same for every Q. The
+lowest bits of both choose the key's bits in a Bloom filter (`node.storage.bloom_filter`).
 
                  first word                          second word
-    ┌──────────┬───────────────────┐   ┌────────┬──────────────────────┐
-    │partition │                   │   │  leaf  │                      │
-    └──────────┴───────────────────┘   └────────┴──────────────────────┘
-      log2(Q)                            6 bits
+    ┌──────────┬─────────┬─────────┐   ┌────────┬─────────────┬────────┐
+    │partition │         │  word   │   │  leaf  │             │pattern │
+    └──────────┴─────────┴─────────┘   └────────┴─────────────┴────────┘
+      log2(Q)              up to 32      6 bits                12 bits
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import mmh3
+
+KeyHash = tuple[int, int]
+"""The two 64-bit words of a key's hash."""
+# The unsigned tuple digest is mmh3's quickest form of them.
+hash_of: Callable[[bytes], KeyHash] = mmh3.mmh3_x64_128_utupledigest
 
 LEAVES_PER_PARTITION = 64
 """Merkle leaves in each partition; a power of two."""
@@ -32,14 +38,14 @@ def partition_shift(partitions: int) -> int:
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition, 0 to `partitions` - 1, of a key on a circle of `partitions` (power of two)."""
-    return mmh3.mmh3_x64_128_utupledigest(key)[0] >> partition_shift(partitions)
+    return hash_of(key)[0] >> partition_shift(partitions)
 
 
 def leaf_of(key: bytes) -> int:
     """The Merkle leaf of a key within its partition, 0 to 63."""
-    return mmh3.mmh3_x64_128_utupledigest(key)[1] >> _LEAF_SHIFT
+    return hash_of(key)[1] >> _LEAF_SHIFT
 
 
-def leaves_of(keys: Iterable[bytes]) -> list[int]:
-    """`leaf_of` for many keys."""
-    return [words[1] >> _LEAF_SHIFT for words in map(mmh3.mmh3_x64_128_utupledigest, keys)]
+def leaves_of(hashes: Iterable[KeyHash]) -> list[int]:
+    """The Merkle leaves of keys with these hashes."""
+    return [second >> _LEAF_SHIFT for _, second in hashes]

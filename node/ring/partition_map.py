@@ -19,12 +19,13 @@ names that map by its hash. Invariants (`check_invariants`):
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import mmh3
 
-from node.ring.key_hash import partition_shift
+from node.ring.key_hash import hash_of, partition_shift
 from node.ring.map_document import NO_PREVIOUS, MapFields, decode_map, encode_map
+from node.ring.placed_keys import PlacedKeys
 from node.ring.preference_list import PreferenceList, clockwise
 
 PREFERENCE_CACHE_NAMES_MAX = 1 << 20
@@ -108,14 +109,13 @@ class PartitionMap:
 
     def partition_of(self, key: bytes) -> int:
         """The partition a key falls into."""
-        # Every request passes here. The shift is kept on the map to spare a call; the unsigned
-        # tuple digest is mmh3's quickest form of the two 64-bit words.
-        return mmh3.mmh3_x64_128_utupledigest(key)[0] >> self._shift
+        # Every request passes here. The shift is kept on the map to spare a call.
+        return hash_of(key)[0] >> self._shift
 
-    def partitions_of_keys(self, keys: Iterable[bytes]) -> list[int]:
-        """`partition_of` for many keys."""
-        shift = self._shift
-        return [words[0] >> shift for words in map(mmh3.mmh3_x64_128_utupledigest, keys)]
+    def placed(self, keys: Sequence[bytes]) -> PlacedKeys:
+        """Keys that are handled together, with their hashes and partitions. HOT PATH."""
+        shift, hashes = self._shift, list(map(hash_of, keys))
+        return PlacedKeys(keys, hashes, [first >> shift for first, _ in hashes])
 
     def owners_of(self, partition: int) -> tuple[str, ...]:
         """The N owners of a partition, primary first."""

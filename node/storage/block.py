@@ -111,6 +111,11 @@ def places_of(partition: int, keys: Sequence[bytes]) -> list[bytes]:
     return [prefix + key for key in keys]
 
 
+def key_of(place: bytes) -> bytes:
+    """The key of a place."""
+    return place[_PARTITION_BYTES:]
+
+
 def position_of(place: bytes) -> Position:
     """Partition and key of a place."""
-    return Position(int.from_bytes(place[:_PARTITION_BYTES], "big"), place[_PARTITION_BYTES:])
+    return Position(int.from_bytes(place[:_PARTITION_BYTES], "big"), key_of(place))

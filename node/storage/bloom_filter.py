@@ -4,8 +4,9 @@ A filter answers *no* (certain) or *maybe*, so a get opens, on average, little m
 table that has the key. This is a *blocked* filter with bit patterns: a key sets five bits, all in
 one 64-bit word, as one of 4096 patterns that are fixed for ever. One hash of 128 bits chooses the
 word (its first half) and the pattern (its second half), so adding a key is one OR, and asking for
-one is one AND, where a classical filter needs seven steps in Python. It is computed once per get
-and used on every table's filter (Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient
+one is one AND, where a classical filter needs seven steps in Python. It is the hash that decides a
+key's partition as well (`ring.key_hash`, other bits of it), so whoever has that has everything that
+any table's filter is asked with (Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient
 Bloom Filters", 2007, describe both ideas).
 
 The price is that keys are spread unevenly over the words. Measured at 12 bits per key: 1.1 % of
@@ -22,10 +23,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
-import mmh3
+from node.ring.key_hash import KeyHash, hash_of
 
 WORD_BITS: Final = 64
 PATTERN_BITS: Final = 5
@@ -33,20 +34,13 @@ PATTERN_BITS: Final = 5
 PATTERN_COUNT: Final = 4096
 PATTERN_MASK: Final = PATTERN_COUNT - 1
 
-Question = tuple[int, int]
-"""What every filter is asked about a place: the hash that chooses the word, and the one whose
-lowest bits are the number of the pattern."""
-
-question: Callable[[bytes], Question] = mmh3.mmh3_x64_128_utupledigest
-"""Place (`block.place_of`) -> its question."""
-
 
 def _bits(number: int) -> tuple[int, ...]:
     """`PATTERN_BITS` different bits of a word, drawn from the hash of the pattern's number."""
     bits: set[int] = set()
     attempt = 0
     while len(bits) < PATTERN_BITS:
-        drawn, _ = question(b"%d/%d" % (number, attempt))
+        drawn, _ = hash_of(b"%d/%d" % (number, attempt))
         bits, attempt = set(), attempt + 1
         for _ in range(PATTERN_BITS):
             bits.add(drawn % WORD_BITS)
@@ -60,7 +54,7 @@ _PATTERNS: Final = tuple(sum(1 << bit for bit in bits) for bits in BITS)
 
 
 class BloomFilter:
-    """A set of places that can be added to and asked, not listed."""
+    """A set of keys, each known by its hash, that can be added to and asked, not listed."""
 
     __slots__ = ("word_count", "words")
 
@@ -95,23 +89,23 @@ class BloomFilter:
             words.byteswap()
         return words.tobytes()
 
-    def add(self, places: list[bytes]) -> None:
-        """Add these places."""
+    def add(self, hashes: Iterable[KeyHash]) -> None:
+        """Add the keys with these hashes."""
         words, count, patterns = self.words, self.word_count, _PATTERNS
-        for first, second in map(question, places):
+        for first, second in hashes:
             words[first % count] |= patterns[second & PATTERN_MASK]
 
-    def may_contain(self, asked: Question) -> bool:
-        """False: the place that is asked about is certainly not here."""
-        first, second = asked
+    def may_contain(self, key_hash: KeyHash) -> bool:
+        """False: a key with this hash is certainly not here."""
+        first, second = key_hash
         pattern = _PATTERNS[second & PATTERN_MASK]
         return self.words[first % self.word_count] & pattern == pattern
 
-    def any_of(self, questions: Iterable[Question]) -> list[int]:
-        """Which of these questions, by index, cannot be answered with no. HOT PATH."""
+    def any_of(self, hashes: Iterable[KeyHash]) -> list[int]:
+        """Which of these hashes, by index, may be those of keys that are here. HOT PATH."""
         words, count, patterns = self.words, self.word_count, _PATTERNS
         return [
             at
-            for at, (first, second) in enumerate(questions)
+            for at, (first, second) in enumerate(hashes)
             if words[first % count] & (pattern := patterns[second & PATTERN_MASK]) == pattern
         ]

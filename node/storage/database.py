@@ -33,7 +33,7 @@ from node.errors import (
     StorageFullError,
 )
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DATABASE_FILE = "data.sqlite"
 PAGE_BYTES = 4096
 WAL_SUFFIX = "-wal"

@@ -18,6 +18,7 @@ from pathlib import Path
 from node.config import StorageConfig
 from node.errors import CorruptRecordError, DataDirectoryError, StorageError
 from node.ports import Position, Record, ScanPage, StorageStats
+from node.ring.placed_keys import PlacedKeys
 from node.storage.commit_log import CommitLog
 from node.storage.crash_points import CrashPoint, OnStep, ignore_step
 from node.storage.database import DATABASE_FILE, REBUILD_HINT, Database, storage_error
@@ -194,13 +195,14 @@ class SqliteStorageEngine:
                 return record
         return self._tables.find(partition, key)
 
-    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> Collection[int]:
+    def may_hold(self, placed: PlacedKeys) -> Collection[int]:
         """Which of these keys, by index, may have a record; all others certainly have none."""
+        keys = placed.keys
         maybe = self._active.may_hold(keys)
         if len(maybe) < len(keys):
             for memtable in self._frozen:
                 maybe |= memtable.may_hold(keys)
-            maybe |= self._tables.may_hold(partitions, keys)
+            maybe |= self._tables.may_hold(placed.hashes)
         return maybe
 
     def scan(self, start: Position, stop_partition: int, *, limit: int, bytes_max: int) -> ScanPage:
@@ -230,13 +232,11 @@ class SqliteStorageEngine:
         self._active_put(partition, key, record)
         self._pending.append((partition, key, record))
 
-    def put_new(
-        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
-    ) -> None:
+    def put_new(self, placed: PlacedKeys, records: Sequence[Record]) -> None:
         """Set the records of different keys, all of which `may_hold` has just excluded."""
         self._unwritten_bytes += sum([len(record.content) for record in records])
-        self._active.put_new(partitions, keys, records)
-        self._pending.extend(zip(partitions, keys, records, strict=True))
+        self._active.put_new(placed, records)
+        self._pending.extend(zip(placed.partitions, placed.keys, records, strict=True))
 
     def drop(self, partition: int, key: bytes) -> None:
         """Forget this copy; durable after `commit`."""

@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from node.storage.bloom_filter import BITS, PATTERN_MASK, WORD_BITS, Question
+from node.ring.key_hash import KeyHash
+from node.storage.bloom_filter import BITS, PATTERN_MASK, WORD_BITS
 from node.storage.sstable import SSTable
 
 LANES: Final = 8
@@ -79,9 +80,9 @@ class FilterBank:
         self.lanes[lane] = None
         self._live &= ~(1 << lane)
 
-    def may_contain(self, asked: Question) -> list[SSTable]:
-        """The tables that cannot exclude the place."""
-        first, second = asked
+    def may_contain(self, key_hash: KeyHash) -> list[SSTable]:
+        """The tables that cannot exclude a key with this hash."""
+        first, second = key_hash
         slices, word = self._slices, first % self.word_count * WORD_BITS
         maybe = self._live
         for place in _PLACES[second & PATTERN_MASK]:
@@ -90,11 +91,11 @@ class FilterBank:
                 return []
         return [t for lane, t in enumerate(self.lanes) if maybe >> lane & 1 and t is not None]
 
-    def any_of(self, questions: Iterable[Question]) -> list[int]:
-        """Which of these questions, by index, some table cannot answer with no. HOT PATH."""
+    def any_of(self, hashes: Iterable[KeyHash]) -> list[int]:
+        """Which of these hashes, by index, some table cannot exclude. HOT PATH."""
         slices, count, live, places = self._slices, self.word_count, self._live, _PLACES
         maybe = []
-        for at, (first, second) in enumerate(questions):
+        for at, (first, second) in enumerate(hashes):
             word = first % count * WORD_BITS
             a, b, c, d, e = places[second & PATTERN_MASK]
             two = slices[word + a] & slices[word + b]
@@ -175,18 +176,18 @@ class FilterSet:
 
     # ------------------------------------------------------------ asking
 
-    def may_contain(self, asked: Question) -> list[SSTable]:
-        """The tables that cannot exclude a place, in no order."""
-        maybe = [table for table in self._single if table.bloom.may_contain(asked)]
+    def may_contain(self, key_hash: KeyHash) -> list[SSTable]:
+        """The tables that cannot exclude a key with this hash, in no order."""
+        maybe = [table for table in self._single if table.bloom.may_contain(key_hash)]
         for bank in self._banks:
-            maybe += bank.may_contain(asked)
+            maybe += bank.may_contain(key_hash)
         return maybe
 
-    def any_of(self, questions: Sequence[Question]) -> set[int]:
-        """Which of these questions, by index, some table cannot answer with no. HOT PATH."""
+    def any_of(self, hashes: Sequence[KeyHash]) -> set[int]:
+        """Which of these hashes, by index, some table cannot exclude. HOT PATH."""
         maybe: set[int] = set()
         for bank in self._banks:
-            maybe.update(bank.any_of(questions))
+            maybe.update(bank.any_of(hashes))
         for table in self._single:
-            maybe.update(table.bloom.any_of(questions))
+            maybe.update(table.bloom.any_of(hashes))
         return maybe

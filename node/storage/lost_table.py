@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from node.errors import CorruptRecordError
+from node.ring.key_hash import hash_of
 from node.storage.background import Urgency
-from node.storage.bloom_filter import BloomFilter, question
+from node.storage.block import key_of
+from node.storage.bloom_filter import BloomFilter
 from node.storage.compaction import STEPS, DamagedTable, merge
 from node.storage.crash_points import CrashPoint, OnStep
 from node.storage.installation import Installation
@@ -183,7 +185,7 @@ def build_stand_in(
 def _markers(batches: Iterator[Batch], lost: BloomFilter) -> Iterator[bytes]:
     """Places of older tables that the lost one may have had as well."""
     for places, _ in batches:
-        yield from (place for place in places if lost.may_contain(question(place)))
+        yield from (place for place in places if lost.may_contain(hash_of(key_of(place))))
 
 
 def _united(salvage: Salvage, markers: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:

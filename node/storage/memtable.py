@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from node.ports import Position, Record
+from node.ring.placed_keys import PlacedKeys
 from node.storage.block import place_of, places_of
 from node.storage.record_codec import ABSENT, Absent, encode_payload
 
@@ -65,10 +66,9 @@ class Memtable:
         self.memory_bytes += size
         entries[key] = record
 
-    def put_new(
-        self, partitions: Sequence[int], keys: Sequence[bytes], records: Sequence[Record]
-    ) -> None:
+    def put_new(self, placed: PlacedKeys, records: Sequence[Record]) -> None:
         """Set the records of different keys, of which this memtable has none. HOT PATH."""
+        keys, _, partitions = placed
         by_partition = self.partitions
         size = ENTRY_OVERHEAD_BYTES * len(keys)
         for partition, key, record in zip(partitions, keys, records, strict=True):

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from node.ports import Position
-from node.storage.block import encode_block, entries_per_block, header_checksum, position_of
+from node.ring.key_hash import hash_of
+from node.storage.block import (
+    encode_block,
+    entries_per_block,
+    header_checksum,
+    key_of,
+    position_of,
+)
 from node.storage.bloom_filter import BloomFilter
 from node.storage.crash_points import CrashPoint, OnStep
 from node.storage.durable_file import checksum_file, sync_directory, sync_file
@@ -97,7 +104,7 @@ class SSTableWriter:
         if self.low is None:
             self.low = position_of(places[0])
         self.row_count += len(places)
-        self._bloom.add(places)
+        self._bloom.add(map(hash_of, map(key_of, places)))
         self._places += places
         self._payloads += payloads
         self._write_blocks()

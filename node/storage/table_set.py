@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from node.errors import CorruptRecordError
 from node.ports import Record
+from node.ring.key_hash import KeyHash, hash_of
 from node.storage.answer_cache import AnswerCache
-from node.storage.block import place_of
-from node.storage.bloom_filter import question
+from node.storage.block import key_of, place_of
 from node.storage.filter_bank import FilterSet
 from node.storage.record_codec import ABSENT
 from node.storage.sstable import SSTable, TableDescription
@@ -45,7 +45,7 @@ class TableSet:
         return self._search(place) if answer is ABSENT else answer
 
     def _search(self, place: bytes) -> Record | None:
-        maybe = self.filters.may_contain(question(place))
+        maybe = self.filters.may_contain(hash_of(key_of(place)))
         self.bloom_negatives += len(self.newest_first) - len(maybe)
         if not maybe:
             return None  # what the filters alone can say is found out again as quickly
@@ -65,12 +65,12 @@ class TableSet:
         self._answers.put(place, None)
         return None
 
-    def may_hold(self, partitions: Sequence[int], keys: Sequence[bytes]) -> set[int]:
-        """Which of these keys, by index, the filters cannot exclude. HOT PATH."""
+    def may_hold(self, hashes: Sequence[KeyHash]) -> set[int]:
+        """Which keys, by the index of their hashes, the filters cannot exclude. HOT PATH."""
         if not self.newest_first:
             return set()
-        maybe = self.filters.any_of(list(map(question, map(place_of, partitions, keys))))
-        self.bloom_negatives += len(self.newest_first) * (len(keys) - len(maybe))
+        maybe = self.filters.any_of(hashes)
+        self.bloom_negatives += len(self.newest_first) * (len(hashes) - len(maybe))
         return maybe
 
     def by_id(self, table_id: int) -> SSTable | None:

@@ -18,6 +18,7 @@ from node.errors import CorruptRecordError, StorageFullError
 from node.ports import Position, Record, ScanPage, StorageEngine, StoredEntry
 from node.storage.engine import SqliteStorageEngine
 from tests.contracts.disks import PARTITIONS, Disk, MemoryDisk, SqliteDisk
+from tests.placing import placed
 
 START = Position(0, b"")
 
@@ -57,18 +58,18 @@ def test_a_put_is_read_back_in_the_same_turn(disk: Disk) -> None:
 
 
 def test_several_new_keys_are_put_together_and_survive_a_crash(disk: Disk) -> None:
-    partitions, keys = [1, 1, 2], [b"a", b"b", b"c"]
+    places = [(1, b"a"), (1, b"b"), (2, b"c")]
     disk.engine.put(1, b"known", record(9))
-    assert list(disk.engine.may_hold([*partitions, 1], [*keys, b"known"])) == [3]
-    disk.engine.put_new(partitions, keys, [record(1), record(2), record(3)])
-    assert sorted(disk.engine.may_hold(partitions, keys)) == [0, 1, 2]
+    assert list(disk.engine.may_hold(placed([*places, (1, b"known")]))) == [3]
+    disk.engine.put_new(placed(places), [record(1), record(2), record(3)])
+    assert sorted(disk.engine.may_hold(placed(places))) == [0, 1, 2]
     disk.engine.commit()
     disk.crash()
     disk.flush()
     disk.settle()
-    assert sorted(disk.engine.may_hold(partitions, keys)) == [0, 1, 2]
+    assert sorted(disk.engine.may_hold(placed(places))) == [0, 1, 2]
     negatives = disk.engine.stats().bloom_negatives
-    assert list(disk.engine.may_hold([2, 1, 1], [b"a", b"c", b"a"])) == [2]
+    assert list(disk.engine.may_hold(placed([(2, b"d"), (1, b"e"), (1, b"a")]))) == [2]
     if isinstance(disk, SqliteDisk):
         assert disk.engine.stats().bloom_negatives == negatives + 2
     assert [entry.record for entry in scan_all(disk.engine)] == [
@@ -300,13 +301,13 @@ class StorageMachine(RuleBasedStateMachine):
     @rule(places=st.lists(PLACES, unique_by=lambda place: place[1]))
     def put_what_is_new(self, places: list[tuple[int, bytes]]) -> None:
         engine = self.disk.engine
-        held = engine.may_hold([one[0] for one in places], [one[1] for one in places])
+        held = engine.may_hold(placed(places))
         assert {at for at, place in enumerate(places) if place in self.visible} <= set(held)
         new = [place for at, place in enumerate(places) if at not in held]
         records = [record(self.written + at) for at in range(len(new))]
         self.written += len(new)
         self.visible.update(zip(new, records, strict=True))
-        engine.put_new([one[0] for one in new], [one[1] for one in new], records)
+        engine.put_new(placed(new), records)
 
     @rule(place=PLACES)
     def drop(self, place: tuple[int, bytes]) -> None:

@@ -25,6 +25,7 @@ from node.protocol.codec import encode_replies
 from node.protocol.messages import PeerFrame, ReplicaPut, ReplicaPuts
 from node.replication import new_copies, put_batch, replica_service, request_batch
 from node.replication.put_batch import batches_of_puts
+from node.ring.placed_keys import PlacedKeys
 from tests import virtual_hosts
 from tests.memory_storage_engine import MemoryStorageEngine
 from tests.scenarios.answers import token_of, values
@@ -40,14 +41,9 @@ def stored_together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     put_new = MemoryStorageEngine.put_new
 
-    def counted(
-        self: MemoryStorageEngine,
-        partitions: Sequence[int],
-        keys: Sequence[bytes],
-        records: Sequence[Record],
-    ) -> None:
-        counts.append(len(keys))
-        put_new(self, partitions, keys, records)
+    def counted(self: MemoryStorageEngine, placed: PlacedKeys, records: Sequence[Record]) -> None:
+        counts.append(len(placed.keys))
+        put_new(self, placed, records)
 
     monkeypatch.setattr(MemoryStorageEngine, "put_new", counted)
     return counts
@@ -290,6 +286,6 @@ def test_they_are_what_they_would_be_one_by_one(
     with pytest.MonkeyPatch.context() as patch:
         for module in (put_batch, replica_service):
             assert module.may_be_held is new_copies.may_be_held  # type: ignore[attr-defined]
-            patch.setattr(module, "may_be_held", lambda state, partitions, keys: range(len(keys)))
+            patch.setattr(module, "may_be_held", lambda state, placed: range(len(placed.keys)))
         one_by_one = run()
     assert together == one_by_one

@@ -12,6 +12,7 @@ from node.replication.merkle_pair import MerkleLevel, PairTree
 from node.replication.merkle_tree import HASH_BYTES, MerkleTree
 from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, partition_of
 from tests.memory_storage_engine import MemoryStorageEngine
+from tests.placing import placed
 
 PARTITIONS = 8
 KEYS = [b"key%d" % number for number in range(40)]
@@ -37,13 +38,12 @@ class Disk:
 
     def put_new(self, keys: list[bytes], number: int) -> None:
         """Those of the keys that are not there yet, together."""
-        partitions = [partition_of(key, self.partitions) for key in keys]
-        held = self.storage.may_hold(partitions, keys)
-        new = [key for at, key in enumerate(keys) if at not in held]
-        partitions = [at for index, at in enumerate(partitions) if index not in held]
-        records = [record(number + at) for at in range(len(new))]
-        self.storage.put_new(partitions, new, records)
-        self.tree.on_new(partitions, new, records)
+        asked = placed((partition_of(key, self.partitions), key) for key in keys)
+        held = self.storage.may_hold(asked)
+        new = asked.at([at for at in range(len(keys)) if at not in held])
+        records = [record(number + at) for at in range(len(new.keys))]
+        self.storage.put_new(new, records)
+        self.tree.on_new(new, records)
 
     def drop(self, key: bytes) -> None:
         partition = partition_of(key, self.partitions)

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.ring.claim import claim
-from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, partition_of
+from node.ring.key_hash import (
+    LEAVES_PER_PARTITION,
+    hash_of,
+    leaf_of,
+    leaves_of,
+    partition_of,
+)
 from tests.unit.ring.ring_strategies import LAWS, equal_servers
 
 KEYS = [f"user:{number}".encode() for number in range(20_000)]
@@ -31,6 +37,12 @@ def test_doubling_the_partitions_splits_each_in_two(key: bytes, partitions: int)
 def test_the_map_finds_the_same_partition_as_the_function(key: bytes) -> None:
     assert MAP.partition_of(key) == partition_of(key, 64)
     assert 0 <= leaf_of(key) < LEAVES_PER_PARTITION
+    assert MAP.placed([key, b"other"]) == (
+        [key, b"other"],
+        [hash_of(key), hash_of(b"other")],
+        [partition_of(key, 64), partition_of(b"other", 64)],
+    )
+    assert leaves_of([hash_of(key), hash_of(b"other")]) == [leaf_of(key), leaf_of(b"other")]
 
 
 @pytest.mark.parametrize(

@@ -8,33 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.storage.block import place_of
+from node.ring.key_hash import hash_of, partition_of
 from node.storage.bloom_filter import (
     BITS,
     PATTERN_BITS,
     PATTERN_COUNT,
     BloomFilter,
-    question,
 )
 
 
-def asks(bloom: BloomFilter, place: bytes) -> bool:
-    return bloom.may_contain(question(place))
+def asks(bloom: BloomFilter, key: bytes) -> bool:
+    return bloom.may_contain(hash_of(key))
 
 
 @given(
-    keys=st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=200),
+    keys=st.lists(st.binary(max_size=40), max_size=200),
     bits_per_key=st.integers(1, 20),
 )
-def test_a_key_that_was_added_is_always_a_maybe(
-    keys: list[tuple[int, bytes]], bits_per_key: int
-) -> None:
+def test_a_key_that_was_added_is_always_a_maybe(keys: list[bytes], bits_per_key: int) -> None:
     bloom = BloomFilter.for_keys(len(keys), bits_per_key)
-    places = [place_of(partition, key) for partition, key in keys]
-    bloom.add(places)
-    assert all(asks(bloom, place) for place in places)
+    bloom.add(map(hash_of, keys))
+    assert all(asks(bloom, key) for key in keys)
     read_back = BloomFilter.from_bytes(bloom.to_bytes())
-    assert all(asks(read_back, place) for place in places)
+    assert all(asks(read_back, key) for key in keys)
 
 
 @pytest.mark.parametrize(
@@ -42,21 +38,28 @@ def test_a_key_that_was_added_is_always_a_maybe(
 )
 def test_false_positives_are_as_rare_as_was_measured(bits_per_key: int, rate_max: float) -> None:
     bloom = BloomFilter.for_keys(10_000, bits_per_key)
-    bloom.add([place_of(number % 1024, b"present-%d" % number) for number in range(10_000)])
+    bloom.add(hash_of(b"present-%d" % number) for number in range(10_000))
     asked = 40_000
-    wrong = sum(asks(bloom, place_of(n % 1024, b"absent-%d" % n)) for n in range(asked))
+    wrong = sum(asks(bloom, b"absent-%d" % number) for number in range(asked))
     assert wrong / asked <= rate_max
 
 
 def test_an_empty_filter_denies_everything() -> None:
     bloom = BloomFilter.for_keys(0, 10)
-    assert not any(asks(bloom, place_of(0, b"%d" % number)) for number in range(1000))
+    assert not any(asks(bloom, b"%d" % number) for number in range(1000))
 
 
-def test_the_partition_is_part_of_the_key() -> None:
-    bloom = BloomFilter.for_keys(1000, 10)
-    bloom.add([place_of(1, b"k")])
-    assert sum(asks(bloom, place_of(partition, b"k")) for partition in range(100)) == 1
+def test_the_keys_of_one_partition_spread_as_well() -> None:
+    """Partition and filter use the same hash, but other bits of it."""
+    inside = [
+        key
+        for key in (b"key-%d" % number for number in range(100_000))
+        if partition_of(key, 64) == 17
+    ]
+    half = len(inside) // 2
+    bloom = BloomFilter.for_keys(half, 24)
+    bloom.add(map(hash_of, inside[:half]))
+    assert sum(asks(bloom, key) for key in inside[half:]) <= 0.006 * half
 
 
 @pytest.mark.parametrize(("keys", "words"), [(0, 1), (5, 1), (6, 2), (1000, 256), (1365, 256)])
@@ -70,21 +73,21 @@ def test_the_size_is_the_next_power_of_two(keys: int, words: int) -> None:
     added=st.lists(st.binary(max_size=8), max_size=40),
     asked=st.lists(st.binary(max_size=8), max_size=40),
 )
-def test_asking_about_several_places_is_asking_about_each(
+def test_asking_about_several_keys_is_asking_about_each(
     added: list[bytes], asked: list[bytes]
 ) -> None:
     bloom = BloomFilter.for_keys(len(added), 4)
-    bloom.add(added)
+    bloom.add(map(hash_of, added))
     asked = asked + added[:5]
-    maybe = [at for at, place in enumerate(asked) if asks(bloom, place)]
-    assert bloom.any_of(map(question, asked)) == maybe
+    maybe = [at for at, key in enumerate(asked) if asks(bloom, key)]
+    assert bloom.any_of(map(hash_of, asked)) == maybe
 
 
 def test_a_filter_of_any_size_is_asked_alike() -> None:
     """Those that were written before sizes were powers of two."""
     old = BloomFilter(array("Q", bytes(8 * 1000)))
-    old.add([b"there"])
-    assert old.any_of([question(b"not"), question(b"there")]) == [1]
+    old.add([hash_of(b"there")])
+    assert old.any_of([hash_of(b"not"), hash_of(b"there")]) == [1]
 
 
 @given(words=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=9), data=st.data())
@@ -101,5 +104,5 @@ def test_patterns_are_the_same_for_ever() -> None:
     assert len(BITS) == PATTERN_COUNT
     assert len(set(BITS)) > 0.99 * PATTERN_COUNT
     bloom = BloomFilter.for_keys(2, 64)
-    bloom.add([place_of(1, b"k"), place_of(2, b"l")])
+    bloom.add([hash_of(b"\0\0\0\1k"), hash_of(b"\0\0\0\2l")])
     assert bloom.to_bytes().hex() == "00000000000000009a00000003204024"

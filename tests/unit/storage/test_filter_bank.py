@@ -11,25 +11,26 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from node.config import StorageConfig
 from node.ports import Position, Record
-from node.storage.bloom_filter import BloomFilter, question
+from node.ring.key_hash import KeyHash, hash_of
+from node.storage.bloom_filter import BloomFilter
 from node.storage.engine import SqliteStorageEngine
 from node.storage.filter_bank import BANK_WORDS_MAX, LANES, STEP_WORDS, FilterBank, FilterSet
 from node.storage.sstable import SSTable, TableDescription
+from tests.placing import placed
 
-PLACES = [b"\0\0\0\1key-%d" % number for number in range(40)]
-QUESTIONS = [question(place) for place in PLACES]
+HASHES = [hash_of(b"key-%d" % number) for number in range(40)]
 
 
-def table_of(places: Sequence[bytes], *, keys: int = 0) -> SSTable:
+def table_of(hashes: Sequence[KeyHash], *, keys: int = 0) -> SSTable:
     """A table, of which only the filter counts; for so many keys, or as many as there are."""
-    bloom = BloomFilter.for_keys(keys or len(places), 8)
-    bloom.add(list(places))
+    bloom = BloomFilter.for_keys(keys or len(hashes), 8)
+    bloom.add(hashes)
     description = TableDescription(
         table_id=1,
         first_segment=1,
         last_segment=1,
         last_sequence=1,
-        row_count=len(places),
+        row_count=len(hashes),
         file_bytes=0,
         file_checksum=0,
         low=Position(0, b""),
@@ -63,7 +64,7 @@ class FilterSetMachine(RuleBasedStateMachine):
         self.tables: list[SSTable] = []
 
     @rule(
-        places=st.lists(st.sampled_from(PLACES), max_size=12),
+        places=st.lists(st.sampled_from(HASHES), max_size=12),
         keys=st.sampled_from([0, 20, STEP_WORDS * 9]),
     )
     def add(self, places: list[bytes], keys: int) -> None:
@@ -90,14 +91,14 @@ class FilterSetMachine(RuleBasedStateMachine):
     @invariant()
     def every_filter_is_asked_as_if_alone(self) -> None:
         some = set()
-        for at, asked in enumerate(QUESTIONS):
+        for at, asked in enumerate(HASHES):
             expected = {id(table) for table in self.tables if table.bloom.may_contain(asked)}
             maybe = [id(table) for table in self.filters.may_contain(asked)]
             assert len(maybe) == len(set(maybe))
             assert set(maybe) == expected
             if expected:
                 some.add(at)
-        assert self.filters.any_of(QUESTIONS) == some
+        assert self.filters.any_of(HASHES) == some
 
 
 TestFilterSet = FilterSetMachine.TestCase
@@ -107,8 +108,8 @@ TestFilterSet.settings = settings(max_examples=60, stateful_step_count=30, deadl
 def test_filters_of_one_size_stand_together_and_others_alone() -> None:
     filters = FilterSet()
     for _ in range(LANES + 1):
-        filters.add(table_of(PLACES[:5]))
-    filters.add(table_of(PLACES[:5], keys=100))
+        filters.add(table_of(HASHES[:5]))
+    filters.add(table_of(HASHES[:5], keys=100))
     work_off(filters)
     assert [bank.lanes.count(None) for bank in filters._banks] == [0]
     assert alone(filters) == 2, "one is of another size, and one found no room"
@@ -116,7 +117,7 @@ def test_filters_of_one_size_stand_together_and_others_alone() -> None:
 
 def test_a_bank_ends_when_it_holds_less_than_two() -> None:
     filters = FilterSet()
-    tables = [table_of([place]) for place in PLACES[:3]]
+    tables = [table_of([place]) for place in HASHES[:3]]
     for table in tables:
         filters.add(table)
     work_off(filters)
@@ -127,16 +128,16 @@ def test_a_bank_ends_when_it_holds_less_than_two() -> None:
 
 def test_a_lane_that_became_free_is_used_again() -> None:
     filters = FilterSet()
-    tables = [table_of([place]) for place in PLACES[:LANES]]
+    tables = [table_of([place]) for place in HASHES[:LANES]]
     for table in tables:
         filters.add(table)
     work_off(filters)
     filters.remove(tables[3])
-    filters.add(table_of([PLACES[20]]))
+    filters.add(table_of([HASHES[20]]))
     work_off(filters)
     assert alone(filters) == 0
-    assert not any(table is tables[3] for table in filters.may_contain(QUESTIONS[3]))
-    assert len(filters.may_contain(QUESTIONS[20])) >= 1
+    assert not any(table is tables[3] for table in filters.may_contain(HASHES[3]))
+    assert len(filters.may_contain(HASHES[20])) >= 1
 
 
 def test_large_filters_stand_alone_since_a_bank_of_them_would_take_too_much_memory() -> None:
@@ -151,7 +152,7 @@ def test_large_filters_stand_alone_since_a_bank_of_them_would_take_too_much_memo
 
 
 def test_a_lane_is_filled_in_bounded_steps_and_asked_only_when_it_is_full() -> None:
-    table = table_of(PLACES, keys=STEP_WORDS * 3 * 8)
+    table = table_of(HASHES, keys=STEP_WORDS * 3 * 8)
     words = table.bloom.word_count
     bank = FilterBank(words)
     steps = words // STEP_WORDS
@@ -159,9 +160,9 @@ def test_a_lane_is_filled_in_bounded_steps_and_asked_only_when_it_is_full() -> N
     taken = 0
     for _ in bank.fill(2, table):
         taken += 1
-        assert not any(bank.may_contain(asked) for asked in QUESTIONS)
+        assert not any(bank.may_contain(asked) for asked in HASHES)
     assert taken == steps
-    assert all(bank.may_contain(asked) == [table] for asked in QUESTIONS)
+    assert all(bank.may_contain(asked) == [table] for asked in HASHES)
 
 
 def test_the_lane_of_a_filter_that_goes_while_it_is_moved_is_filled_from_the_beginning() -> None:
@@ -174,12 +175,12 @@ def test_the_lane_of_a_filter_that_goes_while_it_is_moved_is_filled_from_the_beg
     filters.add(gone)
     filters.improve()
     filters.remove(gone)
-    assert filters.any_of(QUESTIONS) == set()
-    stays = table_of(PLACES, keys=keys)
+    assert filters.any_of(HASHES) == set()
+    stays = table_of(HASHES, keys=keys)
     filters.add(stays)
     work_off(filters)
     assert alone(filters) == 0
-    assert all(filters.may_contain(asked) == [stays] for asked in QUESTIONS)
+    assert all(filters.may_contain(asked) == [stays] for asked in HASHES)
 
 
 def test_an_engine_that_has_time_puts_its_filters_into_a_bank(tmp_path: Path) -> None:
@@ -191,17 +192,18 @@ def test_an_engine_that_has_time_puts_its_filters_into_a_bank(tmp_path: Path) ->
     assert engine.settle(30)
     filters = engine._tables.filters
     assert (alone(filters), len(filters._banks)) == (0, 1)
-    assert set(engine.may_hold([0, 0, 1], [b"key-1", b"absent", b"key-2"])) == {0}
+    asked = placed([(0, b"key-1"), (0, b"absent"), (0, b"key-2")])
+    assert set(engine.may_hold(asked)) == {0, 2}
     engine.close()
 
 
 def test_filters_written_before_sizes_were_powers_of_two_stand_together_too() -> None:
     filters = FilterSet()
     for number in range(2):
-        table = table_of([PLACES[number]])
+        table = table_of([HASHES[number]])
         table.bloom = BloomFilter.from_bytes(bytes(8 * 1000))
-        table.bloom.add([PLACES[number]])
+        table.bloom.add([HASHES[number]])
         filters.add(table)
     work_off(filters)
     assert alone(filters) == 0
-    assert filters.any_of(QUESTIONS) == {0, 1}
+    assert filters.any_of(HASHES) == {0, 1}

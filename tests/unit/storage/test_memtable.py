@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from node.ports import Record
 from node.storage.memtable import Memtable
+from tests.placing import placed
 
 PLACES = st.lists(
     st.tuples(st.integers(0, 3), st.binary(min_size=1, max_size=3)), unique_by=lambda one: one[1]
@@ -31,7 +32,7 @@ def test_new_keys_put_together_count_like_those_put_one_by_one(
     assert held == {at for at, key in enumerate(keys) if key in known}
     new = [place for at, place in enumerate(new) if at not in held]
     records = [record(at) for at in range(len(new))]
-    together.put_new([one[0] for one in new], [one[1] for one in new], records)
+    together.put_new(placed(new), records)
     for place, one in zip(new, records, strict=True):
         one_by_one.put(*place, one)
     assert together.key_count == one_by_one.key_count

@@ -17,6 +17,7 @@ from node.storage import engine as engine_module
 from node.storage.background import BackgroundWorker, Urgency
 from node.storage.crash_points import CrashPoint
 from node.storage.engine import SqliteStorageEngine
+from tests.placing import placed
 
 PARTITIONS = 8
 CONFIG = StorageConfig(memtable_bytes=4096, frozen_memtables_max=3, compaction_fanout=2)
@@ -261,7 +262,7 @@ def test_what_is_put_together_counts_before_it_is_committed(
     )
     assert engine.accepts_writes()
     keys = [b"key-%d" % number for number in range(70)]
-    engine.put_new([0] * 70, keys, [record(number, 1000) for number in range(70)])
+    engine.put_new(placed((0, key) for key in keys), [record(number, 1000) for number in range(70)])
     assert not engine.accepts_writes()
     engine.close()
 
