@@ -157,26 +157,31 @@ class WorkloadClient:
     def run(self) -> Measurement:
         """Warm up, measure for the given time, take back what is in flight."""
         options = self._options
-        blind = options.put_kind == "blind"
         began = time.monotonic()
         self._measure_from = began + options.warm_up_s
         self._measure_until = ends = self._measure_from + options.seconds
-        rounds = self._idle_in_turn()
         with self._client.batch(options.in_flight) as batch:
-            turn = 0
-            while time.monotonic() < ends:
-                turn += 1
-                if options.workload == "get" or (options.workload == "mixed" and turn & 1):
-                    self._submit_get(batch)
-                elif blind:
-                    self._submit_blind_put(batch)
-                else:
-                    self._submit_put(batch, next(rounds))
+            if options.workload == "put" and options.put_kind == "blind":
+                batch.put_all(self._fresh_puts(ends), blind=True, on_done=self._count_put)
+            else:
+                self._submit_until(ends, batch)
         self._measured.seconds = options.seconds
         self._measured.histogram = self._histogram.counts
         return self._measured
 
     # ------------------------------------------------------------ submitting
+
+    def _submit_until(self, ends: float, batch: Batch) -> None:
+        options, rounds = self._options, self._idle_in_turn()
+        turn = 0
+        while time.monotonic() < ends:
+            turn += 1
+            if options.workload == "get" or (options.workload == "mixed" and turn & 1):
+                self._submit_get(batch)
+            elif options.put_kind == "blind":
+                batch.put(self._fresh_key(), self._unread, blind=True, on_done=self._count_put)
+            else:
+                self._submit_put(batch, next(rounds))
 
     def _submit_get(self, batch: Batch) -> None:
         keys = self._keys
@@ -189,9 +194,12 @@ class WorkloadClient:
     def _submit_put(self, batch: Batch, owned: _OwnedKey) -> None:
         batch.put(owned.key, self._next_value(owned), on_done=self._on_put)
 
-    def _submit_blind_put(self, batch: Batch) -> None:
-        key = b"%sb%d" % (self._prefix, next(self._fresh))
-        batch.put(key, self._unread, blind=True, on_done=self._count_put)
+    def _fresh_key(self) -> bytes:
+        return b"%sb%d" % (self._prefix, next(self._fresh))
+
+    def _fresh_puts(self, ends: float) -> Iterator[tuple[bytes, bytes]]:
+        while time.monotonic() < ends:
+            yield self._fresh_key(), self._unread
 
     def _idle_in_turn(self) -> Iterator[_OwnedKey]:
         while True:

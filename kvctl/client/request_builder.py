@@ -7,7 +7,9 @@ travels. Everything wrong raises `InvalidRequestError` or its kin: definitely no
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable, Iterator
 from random import SystemRandom
 
 import msgspec
@@ -26,6 +28,8 @@ from node.protocol.client_messages import (
 
 # Plain integers: reading an enum member costs a tenth of a whole request.
 _OVERWRITE, _CONTEXT, _BLIND = (int(kind) for kind in PutKind)
+_STAMP_S = 0.001
+"""Requests made one right after the other share a stamp, which is in milliseconds."""
 _REPAIRS = {"async": int(RepairMode.ASYNC), "blocking": int(RepairMode.BLOCKING)}
 
 
@@ -102,6 +106,49 @@ class RequestBuilder:
             via=via,
             content_bytes=size + len(key) + len(token),
         )
+
+    def puts(
+        self,
+        pairs: Iterable[tuple[str | bytes, bytes | str]],
+        *,
+        w: int | None = None,
+        mode: str | None = None,
+        blind: bool = False,
+    ) -> Iterator[PendingPut]:
+        """A put for each key and value, made when it is asked for. HOT PATH."""
+        loop, client, next_id = self._loop, self._client, self._next_id
+        kind = _BLIND if blind else _OVERWRITE
+        replicas = 0 if w is None else self.replicas("w", w)
+        mode_number = 0 if mode is None else _mode(mode)
+        budget_s, attempt_s, node_s = self._usual_put
+        stamped_at, started_ms, deadline_ms = -math.inf, 0, 0
+        for text, content in pairs:
+            key, value = self.key_bytes(text), self.value_bytes(content)
+            number = next_id()
+            started_at = time.monotonic()
+            if started_at - stamped_at >= _STAMP_S:
+                stamped_at, started_ms = started_at, int(time.time() * 1000)
+                deadline_ms = started_ms + int(node_s * 1000)
+            yield PendingPut(
+                loop,
+                ClientPut(
+                    number,
+                    key,
+                    value,
+                    kind,
+                    deadline_ms,
+                    client,
+                    number,
+                    started_ms,
+                    w=replicas,
+                    mode=mode_number,
+                ),
+                key,
+                started_at,
+                started_at + budget_s,
+                started_at + attempt_s,
+                content_bytes=len(key) + len(value),
+            )
 
     def get(
         self,

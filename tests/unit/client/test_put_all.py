@@ -1,0 +1,115 @@
+"""Many puts submitted by one call are what as many calls of `put` would be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from kvctl.client import request_builder
+from kvctl.client.request import Pending
+from node.config import QuorumMode
+from node.errors import InvalidRequestError, TooLargeError
+from node.protocol.client_messages import ClientPut, PutKind
+from tests.unit.client.scripted_node import ScriptedCluster
+
+
+def puts_received(cluster: ScriptedCluster) -> list[ClientPut]:
+    received = [one for node in cluster.nodes.values() for one in node.requests]
+    return [one for one in received if isinstance(one, ClientPut)]
+
+
+def test_all_are_stored_and_each_is_reported(cluster: ScriptedCluster) -> None:
+    client = cluster.client()
+    done: list[Pending] = []
+    with client.batch(in_flight=16) as batch:
+        batch.put_all(((f"k{n}", b"%d" % n) for n in range(200)), on_done=done.append)
+        batch.put("after", b"v")
+    assert sorted(one.key for one in done) == sorted(b"k%d" % n for n in range(200))
+    assert all(one.error is None for one in done)
+    assert [client.get(f"k{n}").value for n in range(200)] == [b"%d" % n for n in range(200)]
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_the_options_are_those_of_a_put(cluster: ScriptedCluster, blind: bool) -> None:
+    client = cluster.client()
+    with client.batch() as batch:
+        batch.put_all([("a", "text"), (b"b", b"bytes")], w=3, mode="strict", blind=blind)
+        for key, value in [("a", "text"), (b"b", b"bytes")]:
+            batch.put(key, value, w=3, mode="strict", blind=blind)
+    together, one_by_one = {}, {}
+    for request in sorted(puts_received(cluster), key=lambda one: one.sequence):
+        seen = one_by_one if request.key in together else together
+        seen[request.key] = request
+        assert request.kind == (PutKind.BLIND if blind else PutKind.OVERWRITE)
+        assert (request.w, request.mode) == (3, int(QuorumMode.STRICT))
+    for key, request in together.items():
+        other = one_by_one[key]
+        assert (request.value, request.attempt, request.context) == (other.value, 0, b"")
+        assert request.client == other.client
+        assert request.id == request.sequence
+        budget_ms = request.deadline_ms - request.started_ms
+        assert budget_ms == other.deadline_ms - other.started_ms
+
+
+def test_pairs_are_taken_only_when_there_is_room(cluster: ScriptedCluster) -> None:
+    client = cluster.client()
+    client.put("warm", b"up")
+    with client.batch(in_flight=8) as batch:
+
+        def pairs() -> Iterator[tuple[str, bytes]]:
+            for number in range(100):
+                assert batch.outstanding < 8
+                yield f"k{number}", b"v"
+
+        batch.put_all(pairs())
+        assert batch.outstanding <= 8
+    assert len(puts_received(cluster)) == 101
+
+
+def test_a_wrong_pair_is_refused_and_those_before_it_are_stored(cluster: ScriptedCluster) -> None:
+    client = cluster.client()
+    batch = client.batch()
+    with pytest.raises(InvalidRequestError, match="a key cannot be empty"):
+        batch.put_all([("a", b"1"), ("b", b"2"), ("", b"3"), ("c", b"4")])
+    with pytest.raises(TooLargeError):
+        batch.put_all([("d", b"x" * (2 * 1024 * 1024))])
+    with pytest.raises(InvalidRequestError, match="w must be between"):
+        batch.put_all([("e", b"5")], w=9)
+    batch.wait()
+    assert sorted(one.key for one in puts_received(cluster)) == [b"a", b"b"]
+
+
+def test_nothing_to_put_is_nothing(cluster: ScriptedCluster) -> None:
+    with cluster.client().batch() as batch:
+        batch.put_all([])
+        batch.put_all(iter(()))
+    assert not puts_received(cluster)
+
+
+def test_who_brings_the_pairs_slowly_takes_no_time_from_the_requests(
+    cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        def __init__(self) -> None:
+            self.now_s = itertools.count(1_000.0, 10.0)
+            self.last_s = 0.0
+
+        def monotonic(self) -> float:
+            self.last_s = next(self.now_s)
+            return self.last_s
+
+        def time(self) -> float:
+            return self.last_s + 1e9
+
+    builder = cluster.client()._builder
+    monkeypatch.setattr(request_builder, "time", Clock())
+    made = list(builder.puts([("a", b"1"), ("b", b"2"), ("c", b"3")]))
+    assert [one.started_at for one in made] == [1000.0, 1010.0, 1020.0]
+    stamps = [one.request.started_ms for one in made if isinstance(one.request, ClientPut)]
+    assert stamps == [1_000_001_000_000, 1_000_001_010_000, 1_000_001_020_000]
+    for one in made:
+        assert isinstance(one.request, ClientPut)
+        assert one.request.started_ms < one.request.deadline_ms
+        assert one.started_at < one.attempt_ends <= one.deadline
