@@ -10,6 +10,7 @@ One turn of a node, and the file each step lives in:
 3. The core handles all messages and timers. It stores through the storage engine and leaves what
    it wants sent in the outbox.
 4. One commit makes the turn durable. If it fails, nothing is sent and the process ends.
-5. `zmq_transport` sends one frame per destination; `event_log` writes and publishes the events.
-6. The storage engine gets a bounded slice of time for its housekeeping.
+5. `event_log` writes and publishes the events, and `zmq_transport` sends one frame per destination.
+6. The storage engine gets a bounded slice of time for its housekeeping; `garbage_schedule` and
+   `huge_pages` keep the heap in order.
 """
