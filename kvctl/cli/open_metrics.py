@@ -181,7 +181,12 @@ NODE_METRICS: tuple[Metric, ...] = (
         "Messages received, by socket.",
         _traffic("messages_in"),
     ),
-    Metric("kvctl_messages_sent", COUNTER, "Messages sent, by socket.", _traffic("messages_out")),
+    Metric(
+        "kvctl_messages_sent",
+        COUNTER,
+        "Messages sent, by socket; to clients, one may answer several requests.",
+        _traffic("messages_out"),
+    ),
     Metric("kvctl_frames_received", COUNTER, "Frames received.", _traffic("frames_in")),
     Metric("kvctl_frames_sent", COUNTER, "Frames sent.", _traffic("frames_out")),
     Metric("kvctl_received_bytes", COUNTER, "Bytes received in frames.", _traffic("bytes_in")),

@@ -96,18 +96,14 @@ class Batch:
         """Submit a put for each (key, value); blocks whenever the batch is full.
 
         What `put` does, at less cost for each. Raises `InvalidRequestError` at the first pair that
-        is wrong; those before it are submitted.
+        is wrong; those before it are submitted. Should a callback raise, the pair that was taken
+        last, and waited, is not.
         """
-        pairs = iter(pairs)
-        full = True
-        while full:
-            self._make_room(0)
-            full = False
-            for pending in self._builder.puts(pairs, w=w, mode=mode, blind=blind):
-                self._submit(pending, on_done)
-                full = self.outstanding >= self._in_flight
-                if full:
-                    break
+        for pending in self._builder.puts(pairs, w=w, mode=mode, blind=blind):
+            if self.outstanding >= self._in_flight:
+                self._make_room(0)
+                self._builder.restart_clock(pending)
+            self._submit(pending, on_done)
 
     def delete(
         self,

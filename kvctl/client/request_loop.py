@@ -230,6 +230,9 @@ class RequestLoop:
             except ProtocolError:
                 self._break(connection, "sent something that is not an answer", now)
                 return
+            connection.under_way -= sum(
+                [len(one.ids) if isinstance(one, PutsDone) else 1 for one in replies]
+            )
             for reply in replies:
                 if isinstance(reply, PutsDone):
                     for number in reply.ids:
@@ -239,7 +242,6 @@ class RequestLoop:
 
     def _take(self, connection: Connection, number: int, reply: ClientReply, now: float) -> None:
         """Take in the reply to one request. HOT PATH."""
-        connection.under_way -= 1
         pending = self._in_flight.get(number)
         if pending is None:
             return  # the answer to an attempt that was given up; the request is finished

@@ -149,22 +149,27 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
         self._table.step(one, now, one.on_replica_put_ack, sender)
 
     def _answer_all(self, acked: tuple[str, ...]) -> None:
-        """All new keys share one reply: they were minted together, with one context."""
+        """Those that were minted together, as new keys are, have one context and share a reply."""
         apart = self._apart
         replies: list[ReplyMessage] = []
-        ids: list[int] = []
         context: CausalContext | None = None
+        sharing: list[int] = []
+        """The ids that the last reply is for, once they are several."""
         for at, (request, (minted, _)) in enumerate(
             zip(self._requests, self._done_here, strict=True)
         ):
             if at in apart:
                 continue
             if minted.answer is not context:
-                ids, context = [], minted.answer
+                context, sharing = minted.answer, []
                 encoded = encode_context(context)
                 done = PutDone(request.id, encoded, minted.siblings, self.state.name, acked)
-                replies.append(PutsDone(ids, done))
-            ids.append(request.id)
+                replies.append(done)
+                continue
+            if not sharing:
+                sharing = [done.id]
+                replies[-1] = PutsDone(sharing, done)
+            sharing.append(request.id)
         self.state.outbox.reply_all(self.origin.client, replies)
 
     @property

@@ -9,9 +9,10 @@ it goes through its heap and has what is in use moved to large pages.
 
     mappings ──▶ spans of 2 MiB ──▶ nearly all of it in use? ──▶ MADV_COLLAPSE
 
-It costs a millisecond a span, one span a turn, and up to an eighth of a span that was not in use.
-An administrator's "never" is respected, though the call itself would not. Without Linux 6.1 nothing
-happens at all.
+One span is looked at in a turn, and moving it takes a millisecond or a few. Memory grows by the
+part of a span that was not in use: at most an eighth, where what was only ever read counts as used.
+An administrator's "never" is respected, though the call itself would not. Where the system lacks
+anything of this (Linux 6.1, /proc, the permission) the heap stays as it is.
 
 Source: madvise(2), Linux man-pages; Kwon et al., "Coordinated and Efficient Huge Page Management
 with Ingens", OSDI 2016, for moving only what is in use.
@@ -19,13 +20,13 @@ with Ingens", OSDI 2016, for moving only what is in use.
 
 from __future__ import annotations
 
+import logging
 import resource
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 SPAN_BYTES = 2 * 1024 * 1024
-"""A large page of x86-64, and of AArch64 where small ones have 4 KiB."""
+"""A large page of x86-64, and of AArch64 where small ones have 4 KiB; elsewhere nothing is done."""
 IN_USE_MIN = 7 / 8
 """A span of which less is in use stays as it is: moving it would make the process larger."""
 NEW_BYTES_MIN = 2 * SPAN_BYTES
@@ -36,17 +37,20 @@ LOOK_EVERY_TURNS = 32
 _MADV_COLLAPSE = 25
 _PAGE_BYTES = resource.getpagesize()
 _MAPPINGS = Path("/proc/self/maps")
-_CHOICE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
+
+logger = logging.getLogger(__name__)
 
 
 class HugePages:
     """Moves the heap of this process to large pages, little by little. One thread uses it."""
 
-    def __init__(self, *, choice: Path = _CHOICE) -> None:
-        """`choice`: where the administrator's is read."""
+    def __init__(self, *, settings: Path = _SETTINGS) -> None:
+        """`settings`: the directory with the system's settings of large pages."""
         self.bytes = 0
         """Heap in large pages when it was last gone through."""
-        self._allowed = sys.platform == "linux" and _is_allowed(choice)
+        self._settings = settings
+        self._possible = True
         self._turns = 0
         self._new_pages_before = 0
         self._steps: Iterator[None] | None = None
@@ -58,13 +62,12 @@ class HugePages:
         return self._steps is not None
 
     def after_turn(self) -> None:
-        """Move a span if it is time to. Costs a fraction of a microsecond if it is not."""
+        """Look at a span if it is time to. Costs a fraction of a microsecond if it is not."""
         if self._steps is not None:
-            if next(self._steps, self) is self:
-                self._steps = None
+            self._walk_on(self._steps)
             return
         self._turns += 1
-        if self._turns < LOOK_EVERY_TURNS or not self._allowed:
+        if self._turns < LOOK_EVERY_TURNS or not self._possible:
             return
         self._turns = 0
         new_pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -72,16 +75,27 @@ class HugePages:
             self._new_pages_before = new_pages
             self._steps = self._walk()
 
+    def _walk_on(self, steps: Iterator[None]) -> None:
+        try:
+            if next(steps, self) is self:
+                self._steps = None
+        except (OSError, ImportError, AttributeError) as error:
+            # No /proc, no ctypes, no such call, no free descriptor: a node can do without.
+            self._steps, self._possible = None, False
+            logger.info("the heap stays in small pages: %s", error)
+
     def _walk(self) -> Iterator[None]:
-        """Go through the heap; pauses after each span that was moved.
+        """Go through the heap; pauses after each span.
 
         Spans that are in large pages already are asked for again: that costs next to nothing, and
         nobody tells when one was given back or split.
         """
-        memory, moved = _Memory(), 0
-        for address in heap_spans(_MAPPINGS.read_text("utf-8", "replace")):
-            if memory.share_in_use(address) >= IN_USE_MIN and memory.collapse(address):
-                moved += SPAN_BYTES
+        moved = 0
+        if _is_allowed(self._settings):
+            memory = _Memory()
+            for address in heap_spans(_MAPPINGS.read_text("utf-8", "replace")):
+                if memory.share_in_use(address) >= IN_USE_MIN and memory.collapse(address):
+                    moved += SPAN_BYTES
                 yield
         self.bytes = moved
 
@@ -90,6 +104,7 @@ class _Memory:
     """Two calls of the operating system that Python does not have."""
 
     def __init__(self) -> None:
+        """Raises `ImportError` or `AttributeError` where they cannot be called."""
         import ctypes  # 5 ms, which most starts can do without
 
         libc = ctypes.CDLL(None)
@@ -121,9 +136,11 @@ def heap_spans(mappings: str) -> Iterator[int]:
             yield from range(-(-begin // SPAN_BYTES) * SPAN_BYTES, end - SPAN_BYTES + 1, SPAN_BYTES)
 
 
-def _is_allowed(choice: Path) -> bool:
-    """Whether this system has large pages and its administrator lets processes ask."""
-    try:
-        return "[never]" not in choice.read_text("ascii")
-    except OSError:
-        return False
+def _is_allowed(settings: Path) -> bool:
+    """Whether this system has large pages of this size, and its administrator lets processes ask.
+
+    Asked anew each time, since a choice can be changed. Raises `OSError` where there are none.
+    """
+    choice = (settings / "enabled").read_text("ascii")
+    size = int((settings / "hpage_pmd_size").read_text("ascii"))
+    return size == SPAN_BYTES and "[never]" not in choice

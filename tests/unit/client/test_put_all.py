@@ -53,19 +53,57 @@ def test_the_options_are_those_of_a_put(cluster: ScriptedCluster, blind: bool) -
         assert budget_ms == other.deadline_ms - other.started_ms
 
 
-def test_pairs_are_taken_only_when_there_is_room(cluster: ScriptedCluster) -> None:
+def test_never_more_than_in_flight_are_outstanding_whoever_else_submits(
+    cluster: ScriptedCluster,
+) -> None:
     client = cluster.client()
-    client.put("warm", b"up")
-    with client.batch(in_flight=8) as batch:
+    outstanding: list[int] = []
+    with client.batch(
+        in_flight=8, on_done=lambda pending: outstanding.append(batch.outstanding)
+    ) as batch:
 
         def pairs() -> Iterator[tuple[str, bytes]]:
             for number in range(100):
-                assert batch.outstanding < 8
+                outstanding.append(batch.outstanding)
                 yield f"k{number}", b"v"
+                if number % 10 == 0:
+                    batch.put(f"own{number}", b"v")
 
         batch.put_all(pairs())
-        assert batch.outstanding <= 8
-    assert len(puts_received(cluster)) == 101
+        outstanding.append(batch.outstanding)
+    assert max(outstanding) == 8
+    assert len(puts_received(cluster)) == 110
+
+
+def test_a_request_that_waited_for_room_has_all_its_time_before_it(
+    cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = cluster.client()
+    batch = client.batch(in_flight=1)
+    restarted: list[Pending] = []
+    restart_clock = batch._builder.restart_clock
+
+    def restart(pending: Pending) -> None:
+        restarted.append(pending)
+        restart_clock(pending)
+
+    monkeypatch.setattr(batch._builder, "restart_clock", restart)
+    batch.put_all((f"k{number}", b"v") for number in range(5))
+    batch.wait()
+    assert [one.key for one in restarted] == [b"k1", b"k2", b"k3", b"k4"]
+
+
+def test_a_callback_may_use_the_slot_that_is_free(cluster: ScriptedCluster) -> None:
+    client = cluster.client()
+    with client.batch(in_flight=1) as batch:
+        batch.put("k", b"v", on_done=lambda pending: batch.put_all([("next", b"w")]))
+    assert client.get("next").value == b"w"
+
+
+def test_it_does_not_wait_for_the_last(cluster: ScriptedCluster) -> None:
+    with cluster.client().batch(in_flight=2) as batch:
+        batch.put_all([("a", b"1"), ("b", b"2")])
+        assert batch.outstanding == 2
 
 
 def test_a_wrong_pair_is_refused_and_those_before_it_are_stored(cluster: ScriptedCluster) -> None:

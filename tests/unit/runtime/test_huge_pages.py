@@ -5,36 +5,42 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from node.runtime import huge_pages
 from node.runtime.huge_pages import LOOK_EVERY_TURNS, SPAN_BYTES, HugePages, heap_spans
 
 SPANS = 8
 PAGE = mmap.PAGESIZE
 
-linux_6_1 = pytest.mark.skipif(
+SYSTEM = Path("/sys/kernel/mm/transparent_hugepage")
+
+on_demand = pytest.mark.skipif(
     sys.platform != "linux"
     or tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 1)
-    or not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(),
-    reason="large pages on demand need Linux 6.1",
+    or not SYSTEM.exists()
+    or "[always]" in (SYSTEM / "enabled").read_text()
+    or int((SYSTEM / "hpage_pmd_size").read_text()) != SPAN_BYTES,
+    reason="large pages on demand need Linux 6.1, and a system that does not give them unasked",
 )
 
 
 @pytest.fixture
-def choice(tmp_path: Path) -> Path:
-    path = tmp_path / "enabled"
-    path.write_text("always [madvise] never\n")
-    return path
+def settings(tmp_path: Path) -> Path:
+    (tmp_path / "enabled").write_text("always [madvise] never\n")
+    (tmp_path / "hpage_pmd_size").write_text(f"{SPAN_BYTES}\n")
+    return tmp_path
 
 
 @pytest.fixture
 def memory() -> Iterator[mmap.mmap]:
     """Some private memory, of which nothing was touched yet."""
     with mmap.mmap(-1, SPANS * SPAN_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(mmap.MADV_DONTFORK)  # so that it stays a mapping of its own
+        if hasattr(mmap, "MADV_DONTFORK"):
+            memory.madvise(mmap.MADV_DONTFORK)  # so that it stays a mapping of its own
         yield memory
 
 
@@ -82,13 +88,13 @@ def test_spans_lie_within_private_writable_memory_without_a_file() -> None:
     assert list(heap_spans(mappings)) == [0x01600000, 0x01800000, 0x02000000]
 
 
-@linux_6_1
-def test_memory_in_use_is_moved_and_keeps_its_bytes(memory: mmap.mmap, choice: Path) -> None:
+@on_demand
+def test_memory_in_use_is_moved_and_keeps_its_bytes(memory: mmap.mmap, settings: Path) -> None:
     touch(memory)
     before = memory[:]
     assert in_large_pages(memory) == 0
 
-    pages = HugePages(choice=choice)
+    pages = HugePages(settings=settings)
     turn_until_walked(pages)
 
     # Its ends need not be where a span begins.
@@ -97,16 +103,16 @@ def test_memory_in_use_is_moved_and_keeps_its_bytes(memory: mmap.mmap, choice: P
     assert memory[:] == before
 
 
-@linux_6_1
-def test_memory_in_use_by_half_stays(memory: mmap.mmap, choice: Path) -> None:
+@on_demand
+def test_memory_in_use_by_half_stays(memory: mmap.mmap, settings: Path) -> None:
     touch(memory, every=2)
-    turn_until_walked(HugePages(choice=choice))
+    turn_until_walked(HugePages(settings=settings))
     assert in_large_pages(memory) == 0
 
 
-@linux_6_1
-def test_the_heap_is_gone_through_only_when_memory_is_new(memory: mmap.mmap, choice: Path) -> None:
-    pages = HugePages(choice=choice)
+@on_demand
+def test_the_heap_is_gone_through_when_memory_is_new(memory: mmap.mmap, settings: Path) -> None:
+    pages = HugePages(settings=settings)
     turn_until_walked(pages)
     for _ in range(LOOK_EVERY_TURNS):
         pages.after_turn()
@@ -117,9 +123,9 @@ def test_the_heap_is_gone_through_only_when_memory_is_new(memory: mmap.mmap, cho
     assert pages.walking
 
 
-@linux_6_1
-def test_one_span_is_moved_in_a_turn(memory: mmap.mmap, choice: Path) -> None:
-    pages = HugePages(choice=choice)
+@on_demand
+def test_one_span_is_moved_in_a_turn(memory: mmap.mmap, settings: Path) -> None:
+    pages = HugePages(settings=settings)
     turn_until_walked(pages)
     touch(memory)
     for _ in range(LOOK_EVERY_TURNS):
@@ -131,15 +137,78 @@ def test_one_span_is_moved_in_a_turn(memory: mmap.mmap, choice: Path) -> None:
         assert moved <= SPAN_BYTES
 
 
-@pytest.mark.parametrize("text", ["always madvise [never]\n", None])
-def test_an_administrator_who_says_never_or_a_system_without_is_respected(
-    memory: mmap.mmap, choice: Path, text: str | None
+def deny(settings: Path) -> None:
+    (settings / "enabled").write_text("always madvise [never]\n")
+
+
+def have_other_sizes(settings: Path) -> None:
+    (settings / "hpage_pmd_size").write_text(f"{16 * SPAN_BYTES}\n")
+
+
+def have_none(settings: Path) -> None:
+    (settings / "enabled").unlink()
+
+
+@pytest.mark.parametrize("withhold", [deny, have_other_sizes, have_none])
+def test_where_they_are_not_to_be_had_nothing_is_moved(
+    memory: mmap.mmap, settings: Path, withhold: Callable[[Path], None]
 ) -> None:
-    if text is None:
-        choice.unlink()
-    else:
-        choice.write_text(text)
+    withhold(settings)
     touch(memory)
-    pages = HugePages(choice=choice)
+    pages = HugePages(settings=settings)
     turn_until_walked(pages)
     assert pages.bytes == 0
+
+
+@on_demand
+def test_who_denied_them_may_change_their_mind(memory: mmap.mmap, settings: Path) -> None:
+    deny(settings)
+    pages = HugePages(settings=settings)
+    turn_until_walked(pages)
+    (settings / "enabled").write_text("[always] madvise never\n")
+    touch(memory)
+    turn_until_walked(pages)
+    assert pages.bytes > 0
+
+
+@pytest.mark.parametrize("error", [OSError(24, "no descriptor is free"), ImportError("ctypes")])
+def test_a_system_that_lacks_something_is_left_alone(
+    memory: mmap.mmap,
+    settings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    asked = 0
+
+    def fail() -> None:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    monkeypatch.setattr(huge_pages, "_Memory", fail)
+    pages = HugePages(settings=settings)
+    for _ in range(3):
+        touch(memory)
+        turn_until_walked(pages)
+        memory.madvise(mmap.MADV_DONTNEED)
+    assert (pages.bytes, asked) == (0, 1)
+
+
+def test_no_more_than_one_span_is_looked_at_in_a_turn(
+    memory: mmap.mmap, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+
+    class Refusing:
+        def share_in_use(self, address: int) -> float:
+            nonlocal looked
+            looked += 1
+            return 0.0
+
+    monkeypatch.setattr(huge_pages, "_Memory", Refusing)
+    pages = HugePages(settings=settings)
+    touch(memory)
+    for turn in range(1, LOOK_EVERY_TURNS + SPANS):
+        pages.after_turn()
+        assert looked <= max(0, turn - LOOK_EVERY_TURNS)
+    assert looked == SPANS - 1

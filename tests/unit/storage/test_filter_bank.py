@@ -195,15 +195,3 @@ def test_an_engine_that_has_time_puts_its_filters_into_a_bank(tmp_path: Path) ->
     asked = placed([(0, b"key-1"), (0, b"absent"), (0, b"key-2")])
     assert set(engine.may_hold(asked)) == {0, 2}
     engine.close()
-
-
-def test_filters_written_before_sizes_were_powers_of_two_stand_together_too() -> None:
-    filters = FilterSet()
-    for number in range(2):
-        table = table_of([HASHES[number]])
-        table.bloom = BloomFilter.from_bytes(bytes(8 * 1000))
-        table.bloom.add([HASHES[number]])
-        filters.add(table)
-    work_off(filters)
-    assert alone(filters) == 0
-    assert filters.any_of(HASHES) == {0, 1}
