@@ -14,7 +14,7 @@ from node.errors import CorruptRecordError
 from node.ports import Record
 from node.ring.key_hash import KeyHash, hash_of
 from node.storage.answer_cache import AnswerCache
-from node.storage.block import key_of, place_of
+from node.storage.block import place_of
 from node.storage.filter_bank import FilterSet
 from node.storage.record_codec import ABSENT
 from node.storage.sstable import SSTable, TableDescription
@@ -42,10 +42,10 @@ class TableSet:
             return None
         place = place_of(partition, key)
         answer = self._answers.get(place)
-        return self._search(place) if answer is ABSENT else answer
+        return self._search(place, key) if answer is ABSENT else answer
 
-    def _search(self, place: bytes) -> Record | None:
-        maybe = self.filters.may_contain(hash_of(key_of(place)))
+    def _search(self, place: bytes, key: bytes) -> Record | None:
+        maybe = self.filters.may_contain(hash_of(key))
         self.bloom_negatives += len(self.newest_first) - len(maybe)
         if not maybe:
             return None  # what the filters alone can say is found out again as quickly
