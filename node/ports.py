@@ -16,7 +16,7 @@ import msgspec
 from node.ring.placed_keys import PlacedKeys
 
 
-class Instant(NamedTuple):
+class Instant(msgspec.Struct, frozen=True, gc=False):
     """One reading of both clocks, taken once per turn of the loop."""
 
     monotonic_s: float

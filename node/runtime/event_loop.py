@@ -1,8 +1,8 @@
 """The loop of a node: one turn after the other, each all or nothing.
 
-    poll ─▶ drain ─▶ handle ─▶ tick ─▶ COMMIT ─▶ events ─▶ send ─▶ housekeeping
-              peers, clients, links      │
-                                         └─ fails: forget the outbox, end the process
+    poll ─▶ drain ─▶ handle ─▶ (tick) ─▶ COMMIT ─▶ events ─▶ send ─▶ (housekeeping)
+              peers, clients, links        │
+                                           └─ fails: forget the outbox, end the process
 
 Why a turn and not a message: a commit costs much more than a message, and so does a frame. Under
 load many messages wait when a turn begins, share its commit, and leave in one frame per
@@ -37,9 +37,10 @@ from node.runtime.stop_signal import StopSignal
 
 WAIT_MAX_S = 60.0
 """A poll never waits longer, whatever the core says."""
-ASK_AGAIN_S = 0.005
-"""Of turns that follow each other closely not every one asks what is due, for finding out takes as
-long as handling a message. So something that a turn will have due may be so much late."""
+LOOK_AFTER_S = 0.005
+"""Of turns that follow each other closely not every one looks after what is due and keeps house,
+for finding out that there is nothing to do takes as long as handling a message. So what a turn
+makes due may be so much late."""
 DRAIN_QUIET_MS = 20
 """A stopping node is done when nothing came in for so long..."""
 DRAIN_MAX_S = 0.5
@@ -104,7 +105,7 @@ class EventLoop:
         clock: Clock,
         timed: Sequence[Timed] = (),
     ) -> None:
-        """`timed` parts come first in a turn, when something may be due."""
+        """`timed` parts come first in a turn that looks after what is due."""
         self.turns = 0
         """Turns completed."""
         self._core = core
@@ -116,15 +117,13 @@ class EventLoop:
         self._garbage = GarbageSchedule()
         self._huge_pages = HugePages()
         self._housekeeping_waits = False
-        self._due_s = 0.0
+        self._due_s = -math.inf
         """When the core or a timed part has something to do, on the monotonic clock, as they said
         when last asked."""
         self._asked_s = -math.inf
         """When they were last asked."""
-        self._wake_s = -math.inf
-        """Until when the last poll was to wait at most; `timed` parts have nothing due before."""
-        self._found_work = False
-        """Whether the last turn had more to do than time had brought."""
+        self._looks_after = True
+        """Whether this turn, or the last, looks after what is due and keeps house."""
         self._started = self._turn_began = clock.now()
 
     def run(self, stop: StopSignal) -> None:
@@ -157,8 +156,9 @@ class EventLoop:
 
     def turn(self, timeout_ms: int) -> bool:
         """Wait at most `timeout_ms`, then do one turn. False if only time had passed."""
-        self._found_work = self._transport.poll(timeout_ms)
+        found_work = self._transport.poll(timeout_ms)
         now = self._turn_began = self._clock.now()
+        self._looks_after = now.monotonic_s >= min(self._due_s, self._asked_s + LOOK_AFTER_S)
         try:
             self._handle_all(now)
             self._complete(now)
@@ -166,7 +166,7 @@ class EventLoop:
             self._core.outbox.clear()
             raise
         self.turns += 1
-        return self._found_work
+        return found_work
 
     def finish(self) -> None:
         """Take no new requests, answer those in flight, and mark the last commit as the last.
@@ -175,7 +175,7 @@ class EventLoop:
         answered or will not be.
         """
         self._transport.stop_accepting()
-        self._wake_s = -math.inf
+        self._due_s = -math.inf
         give_up_s = self._clock.now().monotonic_s + DRAIN_MAX_S
         while self.turn(DRAIN_QUIET_MS) and self._clock.now().monotonic_s < give_up_s:
             continue
@@ -186,23 +186,21 @@ class EventLoop:
     def wait_ms(self) -> int:
         """How long the next poll may wait: until a timer, or not at all for housekeeping.
 
-        Between turns that follow each other closely it is reckoned from the beginning of the last.
+        After a turn that looked after nothing it is reckoned from that turn's beginning.
         """
         now = self._turn_began
-        if self._housekeeping_waits:
-            self._wake_s = now.monotonic_s
-            return 0
-        if self._found_work and now.monotonic_s < self._asked_s + ASK_AGAIN_S:
-            self._wake_s = min(self._due_s, self._asked_s + ASK_AGAIN_S)
-        else:
+        wake_s = self._asked_s + LOOK_AFTER_S
+        if self._looks_after:
             now = self._clock.now()
             self._asked_s = now.monotonic_s
-            self._wake_s = self._due_s = self._next_due_s(now)
+            wake_s = self._due_s = self._next_due_s(now)
         # Rounded up: a poll that returns just before the timer would be followed by many more.
-        wait_s = self._wake_s - now.monotonic_s
+        wait_s = min(wake_s, self._due_s) - now.monotonic_s
         return math.ceil(min(max(wait_s, 0.0), WAIT_MAX_S) * 1000)
 
     def _next_due_s(self, now: Instant) -> float:
+        if self._housekeeping_waits:
+            return now.monotonic_s
         wait_s = self._core.next_wakeup_s(now)
         for part in self._timed:
             due_s = part.next_wakeup_s(now)
@@ -225,7 +223,7 @@ class EventLoop:
     def _handle_all(self, now: Instant) -> None:
         """Links first: they tell whom to trust. Then answers to older requests, then new ones."""
         core, transport = self._core, self._transport
-        if now.monotonic_s >= self._wake_s:
+        if self._looks_after:
             for part in self._timed:
                 part.on_tick(now)
         for peer, connected in transport.receive_link_changes():
@@ -234,7 +232,8 @@ class EventLoop:
             core.on_peer_frame(frame, now)
         for client, requests in transport.receive_client_requests():
             core.on_client_requests(client, requests, now)
-        core.tick(now)
+        if self._looks_after:
+            core.tick(now)
 
     def _complete(self, now: Instant) -> None:
         """Persist, then tell, then send, then keep house.
@@ -247,4 +246,5 @@ class EventLoop:
             self._journal.write(outbox.events, now)
         self._transport.send(outbox, self._core.ring_epoch)
         outbox.clear()
-        self._housekeeping_waits = self._storage.maintain()
+        if self._looks_after:
+            self._housekeeping_waits = self._storage.maintain()

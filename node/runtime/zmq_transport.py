@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,8 +107,11 @@ class ZmqTransport:
         self._links: dict[str, PeerLink] = {}
         self._monitors: dict[int, PeerLink] = {}
         """The links by their monitors' descriptors."""
-        self._trace = b""
-        """The trace clock as of this turn, for its frames."""
+        self._trace, self._ring_epoch = b"", 0
+        """The trace clock and the ring's epoch as of this turn, for its frames."""
+        self._framed: list[PeerMessage] = []
+        """The last messages of this turn that made one frame, and that frame."""
+        self._frames: list[tuple[list[PeerMessage], bytes]] = []
         try:
             # First of all: without it libzmq would let in any key.
             self._authenticator = Authenticator(self._context, keys_dir, clock)
@@ -306,32 +309,38 @@ class ZmqTransport:
 
     def send(self, outbox: Outbox, ring_epoch: int) -> None:
         """Hand every message of a turn to its socket. Whoever calls has committed before."""
-        self._trace = outbox.trace.encoded()
+        self._trace, self._ring_epoch = outbox.trace.encoded(), ring_epoch
         for peer, messages in outbox.to_peers.items():
-            self._send_to_peer(peer, messages, ring_epoch)
+            self._send_to_peer(peer, messages)
+        self._framed, self._frames = [], []
         for client, replies in outbox.to_clients.items():
             self._send_to_client(client, replies)
             self._readiness.ask_again(self._clients_descriptor)
 
-    def _send_to_peer(self, peer: str, messages: list[PeerMessage], ring_epoch: int) -> None:
+    def _send_to_peer(self, peer: str, messages: list[PeerMessage]) -> None:
         link = self._links.get(peer)
         traffic = self.peer_traffic
         if link is None or not link.connected:
             traffic.dropped["peer_unreachable"] += len(messages)
             return
         if self.faults.active:
-            messages = self._past_faults(peer, messages, ring_epoch)
+            messages = self._past_faults(peer, messages)
         if messages:
-            for part, data in self._peer_frames(messages, ring_epoch):
+            for part, data in self._peer_frames(messages):
                 self._hand_over(link, data, len(part))
 
-    def _peer_frames(
-        self, messages: list[PeerMessage], ring_epoch: int
-    ) -> Iterable[tuple[list[PeerMessage], bytes]]:
-        def encode(part: list[PeerMessage]) -> bytes:
-            return encode_peer_frame(PeerFrame(self.name, ring_epoch, part, self._trace))
+    def _peer_frames(self, messages: list[PeerMessage]) -> list[tuple[list[PeerMessage], bytes]]:
+        """The frames of these messages. What a turn sends to several peers is encoded once."""
+        if messages == self._framed:
+            return self._frames
+        bytes_max = self._limits.frame_bytes_max
+        frames = split_into_frames(messages, self._encode_peer_frame, bytes_max, self.peer_traffic)
+        if frames and frames[0][0] is messages:
+            self._framed, self._frames = messages, frames
+        return frames
 
-        return split_into_frames(messages, encode, self._limits.frame_bytes_max, self.peer_traffic)
+    def _encode_peer_frame(self, messages: list[PeerMessage]) -> bytes:
+        return encode_peer_frame(PeerFrame(self.name, self._ring_epoch, messages, self._trace))
 
     def _hand_over(self, link: PeerLink, data: bytes, messages: int) -> None:
         try:
@@ -341,9 +350,7 @@ class ZmqTransport:
         else:
             self.peer_traffic.sent(messages, len(data))
 
-    def _past_faults(
-        self, peer: str, messages: list[PeerMessage], ring_epoch: int
-    ) -> list[PeerMessage]:
+    def _past_faults(self, peer: str, messages: list[PeerMessage]) -> list[PeerMessage]:
         """What injected faults leave to be sent now; what they delay is kept for later."""
         departures = self.faults.outgoing(peer, messages)
         if departures is None:
@@ -354,7 +361,7 @@ class ZmqTransport:
         if departures.delayed:
             now_s = self._clock.now().monotonic_s
             for wait_ms, waiting in departures.delayed.items():
-                for part, data in self._peer_frames(waiting, ring_epoch):
+                for part, data in self._peer_frames(waiting):
                     frame = HeldFrame(peer, data, len(part))
                     if not self._delays.hold(frame, now_s + wait_ms / 1000):
                         dropped["delay_queue_full"] += len(part)

@@ -22,3 +22,10 @@ def small_cluster(tmp_path: Path) -> Iterator[Cluster]:
     made = Cluster(tmp_path, SMALL)
     yield made
     made.close()
+
+
+@pytest.fixture
+def small_cluster_of_three(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path, SMALL, ("n1", "n2", "n3"))
+    yield made
+    made.close()

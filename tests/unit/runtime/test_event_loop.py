@@ -217,25 +217,72 @@ def test_the_wait_is_rounded_up_to_the_timer_and_never_negative(rig: Rig) -> Non
     assert rig.loop.wait_ms() == WAIT_MAX_S * 1000
 
 
-def test_turns_in_close_succession_ask_the_core_once_in_a_while() -> None:
-    clock = StandingClock()
-    rig = Rig(clock)
+class BusyRig(Rig):
+    """A loop in which every turn finds a frame."""
 
-    def busy_turn(*, at_ms: int, wakeup_s: float) -> int:
-        clock.at_s = at_ms / 1000
-        rig.node.wakeup_s = wakeup_s
-        rig.transport.frames = [FRAME]
-        assert rig.loop.turn(0)
-        return rig.loop.wait_ms()
+    def __init__(self) -> None:
+        self.clock = StandingClock()
+        super().__init__(self.clock)
+        self.loop._timed = (self,)
 
-    assert busy_turn(at_ms=0, wakeup_s=1.0) == 1000
-    assert busy_turn(at_ms=2, wakeup_s=0.0) == 3, "what is due since is found out at 5 ms"
-    assert busy_turn(at_ms=4, wakeup_s=0.0) == 1
-    assert busy_turn(at_ms=6, wakeup_s=0.0) == 0
-    clock.at_s = 0.007
+    def on_tick(self, now: Instant) -> None:
+        self.trace.append("timed part")
+
+    def next_wakeup_s(self, now: Instant) -> None:
+        return None
+
+    def turn(self, *, at_ms: int, wakeup_s: float) -> int:
+        """A turn at this time; how long the next poll may wait then."""
+        self.clock.at_s = at_ms / 1000
+        self.node.wakeup_s = wakeup_s
+        self.transport.frames = [FRAME]
+        self.trace.clear()
+        assert self.loop.turn(0)
+        return self.loop.wait_ms()
+
+    @property
+    def looked_after(self) -> bool:
+        """Whether the last turn did all that is left out of most turns."""
+        kinds = {"timed part", "tick", "maintain"}.intersection(self.trace)
+        assert len(kinds) in (0, 3), "all of it or nothing"
+        assert "commit" in self.trace, "which is never left out"
+        return bool(kinds)
+
+
+def test_turns_in_close_succession_look_after_what_is_due_once_in_a_while() -> None:
+    rig = BusyRig()
+    assert rig.turn(at_ms=0, wakeup_s=1.0) == 1000
+    assert rig.looked_after
+    assert rig.turn(at_ms=2, wakeup_s=0.0) == 3, "what is due since is found out at 5 ms"
+    assert not rig.looked_after
+    assert rig.turn(at_ms=4, wakeup_s=0.0) == 1
+    assert not rig.looked_after
+    assert rig.turn(at_ms=6, wakeup_s=0.0) == 0
+    assert rig.looked_after
+    rig.clock.at_s = 0.007
     rig.node.wakeup_s = 1.0
     assert not rig.loop.turn(0)
     assert rig.loop.wait_ms() == 1000, "with nothing else to do it is asked at once"
+
+
+def test_what_was_known_to_be_due_is_looked_after_in_time() -> None:
+    rig = BusyRig()
+    assert rig.turn(at_ms=0, wakeup_s=0.003) == 3
+    assert rig.turn(at_ms=2, wakeup_s=0.001) == 1
+    assert not rig.looked_after
+    assert rig.turn(at_ms=3, wakeup_s=1.0) == 1000
+    assert rig.looked_after
+
+
+def test_housekeeping_that_waits_is_done_in_the_next_turn_however_close() -> None:
+    rig = BusyRig()
+    rig.storage.housekeeping_waits = True
+    assert rig.turn(at_ms=0, wakeup_s=1.0) == 0
+    rig.storage.housekeeping_waits = False
+    assert rig.turn(at_ms=0, wakeup_s=1.0) == 1000
+    assert rig.looked_after
+    assert rig.turn(at_ms=1, wakeup_s=1.0) == 4
+    assert not rig.looked_after
 
 
 def test_waiting_housekeeping_makes_the_next_poll_return_at_once(rig: Rig) -> None:

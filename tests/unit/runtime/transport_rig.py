@@ -25,7 +25,6 @@ from tests.unit.runtime.runtime_fixtures import (
     wait_until,
 )
 
-NAMES = ("n1", "n2")
 SMALL = LimitsConfig(value_bytes_max=2048, frame_bytes_max=8192, frames_queued_max=20)
 
 
@@ -52,9 +51,14 @@ class Served:
 class Cluster:
     """What a test opened, to be closed after it."""
 
-    def __init__(self, directory: Path, limits: LimitsConfig | None = None) -> None:
-        self.config = make_config(NAMES, limits)
-        self.keys = make_keys(directory, NAMES)
+    def __init__(
+        self,
+        directory: Path,
+        limits: LimitsConfig | None = None,
+        names: tuple[str, ...] = ("n1", "n2"),
+    ) -> None:
+        self.config = make_config(names, limits)
+        self.keys = make_keys(directory, names)
         self.opened: list[ZmqTransport | Client] = []
 
     def serve(self, name: str) -> Served:
