@@ -162,6 +162,9 @@ class HintLog(Protocol):
 class StorageEngine(Protocol):
     """Durable map (partition, key) → Record. One thread calls it; nothing here blocks for long.
 
+    A key always comes with the same partition, for its hash decides it; the two together give the
+    order of a scan.
+
     A turn's writes (`put`, `drop`, `set_metadata`, and those to `hints`) are visible at once and
     durable when `commit` returns: all of them or, after a crash, none.
     """

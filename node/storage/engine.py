@@ -95,7 +95,7 @@ class SqliteStorageEngine:
         )
         self._frozen = self._housekeeping.frozen
         self._active = Memtable(manifest.released_segment + 1)
-        self._active_partitions, self._active_put = self._active.partitions, self._active.put
+        self._active_get, self._active_put = self._active.entries.get, self._active.put
         self._replay()
 
     @classmethod
@@ -184,13 +184,11 @@ class SqliteStorageEngine:
 
     def get(self, partition: int, key: bytes) -> Record | None:
         """The newest record, or None. Raises `CorruptRecordError` rather than guess."""
-        entries = self._active_partitions.get(partition)
-        if entries is not None:
-            record = entries.get(key, ABSENT)
-            if record is not ABSENT:
-                return record
+        record = self._active_get(key, ABSENT)
+        if record is not ABSENT:
+            return record
         for memtable in reversed(self._frozen):
-            record = memtable.get(partition, key)
+            record = memtable.entries.get(key, ABSENT)
             if record is not ABSENT:
                 return record
         return self._tables.find(partition, key)
@@ -286,7 +284,7 @@ class SqliteStorageEngine:
         full = self._active
         full.last_sequence = last_sequence
         self._active = Memtable(full.segment + 1)
-        self._active_partitions, self._active_put = self._active.partitions, self._active.put
+        self._active_get, self._active_put = self._active.entries.get, self._active.put
         self._log.start_segment()
         self.hints.freeze()
         self._housekeeping.freeze(full)
