@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ports import Record
+from node.ports import Position, Record
+from node.storage.block import place_of
 from node.storage.memtable import Memtable
 from tests.placing import placed
 
@@ -38,3 +39,23 @@ def test_new_keys_put_together_count_like_those_put_one_by_one(
     assert together.key_count == one_by_one.key_count
     assert together.memory_bytes == one_by_one.memory_bytes
     assert list(together.batches(9, 10**6)) == list(one_by_one.batches(9, 10**6))
+
+
+@given(
+    parts=st.lists(PLACES, max_size=5), start=st.tuples(st.integers(0, 3), st.binary(max_size=2))
+)
+def test_a_scan_has_each_place_once_in_order_whenever_it_was_put(
+    parts: list[list[tuple[int, bytes]]], start: tuple[int, bytes]
+) -> None:
+    memtable = Memtable(1)
+    partition_of: dict[bytes, int] = {}
+    model: dict[tuple[int, bytes], Record | None] = {}
+    for part in parts:
+        for at, (partition, key) in enumerate(part):
+            place = partition_of.setdefault(key, partition), key
+            model[place] = record(at) if at % 3 else None
+            memtable.put(*place, model[place])
+        expected = [
+            (place_of(*place), model[place]) for place in sorted(model) if start <= place < (3, b"")
+        ]
+        assert list(memtable.scan(Position(*start), 3)) == expected
