@@ -25,13 +25,13 @@ DeCandia et al., "Dynamo", SOSP 2007, section 4.7, for their use in anti-entropy
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import mmh3
 
 from node.errors import CorruptRecordError
 from node.ports import Position, Record, ScanPage, StorageEngine
-from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, leaves_of
+from node.ring.key_hash import LEAF_SHIFT, LEAVES_PER_PARTITION, leaf_of
 from node.ring.placed_keys import PlacedKeys
 
 HASH_BYTES = 16
@@ -96,7 +96,8 @@ class MerkleTree:
         """Times that reading everything was begun, for rebuilds of all partitions."""
         self.last_read = 0
         """The number of the last of them that was ended."""
-        self._leaves: dict[int, PartitionLeaves] = {}
+        self._leaves: list[PartitionLeaves | None] = [None] * partitions
+        """By partition; None where nothing is held, or nothing is known."""
         self._built = bytearray(partitions)
         self._unbuilt = partitions
         self._queue: deque[tuple[int, int]] = deque()
@@ -115,7 +116,7 @@ class MerkleTree:
         """A copy is replaced, made (`old` None) or dropped (`new` None), in this very turn."""
         if old is not None and new is not None and old.digest == new.digest:
             return
-        leaves = self._leaves.get(partition)
+        leaves = self._leaves[partition]
         if leaves is not None:
             leaves.swap(key, old, new)
         elif self._built[partition]:
@@ -126,15 +127,18 @@ class MerkleTree:
 
     def on_new(self, placed: PlacedKeys, records: Sequence[Record]) -> None:
         """Copies of different keys are made, in this very turn, where there were none. HOT PATH."""
-        known, draft_partition = self._leaves.get, self._draft_partition
-        leaf_of_each = leaves_of(placed.hashes)
-        rows = zip(placed.partitions, placed.keys, records, leaf_of_each, strict=True)
-        for partition, key, record, leaf in rows:
-            leaves = known(partition)
-            if leaves is None or partition == draft_partition:
+        keys, hashes, partitions = placed
+        if self._unbuilt or self._draft_partition in partitions:
+            for partition, key, record in zip(partitions, keys, records, strict=True):
                 self.on_change(partition, key, None, record)
-                continue
-            leaves.leaves[leaf] ^= _hash_of(record.digest + key)
+            return
+        known = self._leaves
+        rows = zip(partitions, keys, hashes, records, strict=True)
+        for partition, key, (_, second), record in rows:
+            leaves = known[partition]
+            if leaves is None:
+                leaves = known[partition] = PartitionLeaves()
+            leaves.leaves[second >> LEAF_SHIFT] ^= _hash_of(record.digest + key)
             leaves.hash = None
             leaves.keys += 1
             leaves.content_bytes += len(key) + len(record.content)
@@ -237,20 +241,17 @@ class MerkleTree:
         if draft is not None and not draft.keys:
             draft = None
         if self._built[partition]:
-            before = self._leaves.get(partition)
+            before = self._leaves[partition]
             if (before.leaves if before else _NO_LEAVES) != (draft.leaves if draft else _NO_LEAVES):
                 self.drifted.append(partition)
         else:
             self._built[partition] = 1
             self._unbuilt -= 1
-        if draft is None:
-            self._leaves.pop(partition, None)
-        else:
-            self._leaves[partition] = draft
+        self._leaves[partition] = draft
         self.damaged.discard(partition)
 
     def _forget(self, partition: int) -> None:
-        self._leaves.pop(partition, None)
+        self._leaves[partition] = None
         if self._built[partition]:
             self._built[partition] = 0
             self._unbuilt += 1
@@ -273,7 +274,7 @@ class MerkleTree:
         """Hash of the partition's leaves, 16 bytes; equal to no other while it is damaged."""
         if partition in self.damaged:
             return _DAMAGED_HASH
-        leaves = self._leaves.get(partition)
+        leaves = self._leaves[partition]
         if leaves is None:
             return _EMPTY_HASH
         if leaves.hash is None:
@@ -282,26 +283,34 @@ class MerkleTree:
 
     def leaf_bytes(self, partition: int) -> bytes:
         """The 64 leaves of a partition, 16 bytes each."""
-        leaves = self._leaves.get(partition)
+        leaves = self._leaves[partition]
         return _to_bytes(_NO_LEAVES if leaves is None else leaves.leaves)
 
     def content_bytes(self, partitions: tuple[int, ...]) -> int:
         """Bytes of keys and contents in these partitions: what a full copy would have to move."""
-        leaves = self._leaves
-        return sum(leaves[one].content_bytes for one in partitions if one in leaves)
+        return sum(one.content_bytes for one in self._held(partitions))
 
     def keys_in(self, partitions: Iterable[int]) -> int:
         """Keys in these partitions, as far as they were built."""
-        leaves = self._leaves
-        return sum(leaves[one].keys for one in partitions if one in leaves)
+        return sum(one.keys for one in self._held(partitions))
 
     def key_count(self) -> int:
         """Keys in all partitions built so far."""
-        return sum(leaves.keys for leaves in self._leaves.values())
+        return self.keys_in(range(self.partitions))
+
+    def _held(self, partitions: Iterable[int]) -> Iterator[PartitionLeaves]:
+        """The leaves of those of these partitions in which something is held."""
+        for partition in partitions:
+            leaves = self._leaves[partition]
+            if leaves is not None:
+                yield leaves
 
     def check_invariants(self, storage: StorageEngine) -> None:
         """Assert that built partitions equal their recomputation; reads everything, for tests."""
         assert self._unbuilt == self.partitions - sum(self._built)
+        assert all(
+            built or held is None for built, held in zip(self._built, self._leaves, strict=True)
+        )
         fresh = MerkleTree(self.partitions)
         fresh.rebuild(0, self.partitions)
         while fresh.building:

@@ -14,7 +14,7 @@ lowest bits of both choose the key's bits in a Bloom filter (`node.storage.bloom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import mmh3
 
@@ -27,7 +27,8 @@ LEAVES_PER_PARTITION = 64
 """Merkle leaves in each partition; a power of two."""
 
 WORD_BITS = 64
-_LEAF_SHIFT = WORD_BITS - LEAVES_PER_PARTITION.bit_length() + 1
+LEAF_SHIFT = WORD_BITS - LEAVES_PER_PARTITION.bit_length() + 1
+"""How far to shift the second hash word right to get the leaf."""
 
 
 def partition_shift(partitions: int) -> int:
@@ -43,9 +44,4 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def leaf_of(key: bytes) -> int:
     """The Merkle leaf of a key within its partition, 0 to 63."""
-    return hash_of(key)[1] >> _LEAF_SHIFT
-
-
-def leaves_of(hashes: Iterable[KeyHash]) -> list[int]:
-    """The Merkle leaves of keys with these hashes."""
-    return [second >> _LEAF_SHIFT for _, second in hashes]
+    return hash_of(key)[1] >> LEAF_SHIFT

@@ -66,6 +66,7 @@ class Disk:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("slice"), st.just(b""), st.integers(1, 9)),
+        st.tuples(st.just("build"), st.just(b""), st.integers(1, 9)),
         st.tuples(st.just("put"), st.sampled_from(KEYS), st.integers(1, 1000)),
         st.tuples(st.just("new"), st.sampled_from(KEYS), st.integers(1, 1000)),
         st.tuples(st.just("drop"), st.sampled_from(KEYS), st.just(0)),
@@ -93,6 +94,8 @@ def test_the_tree_equals_its_recomputation_after_any_writes_during_any_rebuilds(
             disk.drop(key)
         elif kind == "slice":
             disk.tree.build_slice(disk.storage, number)
+        elif kind == "build":
+            disk.build_on(number)
         elif kind == "rebuild":
             disk.tree.rebuild(number, 2)
         else:
