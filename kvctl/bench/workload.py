@@ -163,6 +163,8 @@ class WorkloadClient:
         with self._client.batch(options.in_flight) as batch:
             if options.workload == "put" and options.put_kind == "blind":
                 batch.put_all(self._fresh_puts(ends), blind=True, on_done=self._count_put)
+            elif options.workload == "get":
+                batch.get_all(self._drawn_keys(ends), on_done=self._on_get)
             else:
                 self._submit_until(ends, batch)
         self._measured.seconds = options.seconds
@@ -176,20 +178,25 @@ class WorkloadClient:
         turn = 0
         while time.monotonic() < ends:
             turn += 1
-            if options.workload == "get" or (options.workload == "mixed" and turn & 1):
-                self._submit_get(batch)
+            if options.workload == "mixed" and turn & 1:
+                batch.get(self._drawn_key(), on_done=self._on_get)
             elif options.put_kind == "blind":
                 batch.put(self._fresh_key(), self._unread, blind=True, on_done=self._count_put)
             else:
                 self._submit_put(batch, next(rounds))
 
-    def _submit_get(self, batch: Batch) -> None:
-        keys = self._keys
-        owned = keys[int(self._rng.random() * len(keys))]
+    def _drawn_key(self) -> bytes:
+        """Any key that no request is under way for."""
+        keys, draw = self._keys, self._rng.random
+        owned = keys[int(draw() * len(keys))]
         while owned.busy:
-            owned = keys[int(self._rng.random() * len(keys))]
+            owned = keys[int(draw() * len(keys))]
         owned.busy = True
-        batch.get(owned.key, on_done=self._on_get)
+        return owned.key
+
+    def _drawn_keys(self, ends: float) -> Iterator[bytes]:
+        while time.monotonic() < ends:
+            yield self._drawn_key()
 
     def _submit_put(self, batch: Batch, owned: _OwnedKey) -> None:
         batch.put(owned.key, self._next_value(owned), on_done=self._on_put)
@@ -242,7 +249,9 @@ class WorkloadClient:
         complaint = ""
         if reply.content != owned.verified:
             complaint = self._look_inside(owned, reply.content, pending.result())
-        self._count(pending, complaint or self._complaint(owned, reply.degraded))
+        if owned.newest != owned.sent:
+            complaint = complaint or self._complaint(owned, reply.degraded)
+        self._count(pending, complaint)
 
     def _look_inside(self, owned: _OwnedKey, content: bytes, result: GetResult) -> str:
         """What is wrong with the values in an answer, "" if nothing is."""

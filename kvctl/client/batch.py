@@ -4,6 +4,7 @@
         for key, value in records:
             batch.put(key, value, on_done=report)      # blocks while 256 are outstanding
         batch.put_all(more_records)                    # the same for each, at less cost
+        batch.get_all(keys, on_done=report)
 
 Submitting queues a request and returns a `Pending`; requests queued in one pass travel together,
 and wait for more of them while their node is busy with as many (`Connection.gathers`).
@@ -99,11 +100,7 @@ class Batch:
         is wrong; those before it are submitted. Should a callback raise, the pair that was taken
         last, and waited, is not.
         """
-        for pending in self._builder.puts(pairs, w=w, mode=mode, blind=blind):
-            if self.outstanding >= self._in_flight:
-                self._make_room(0)
-                self._builder.restart_clock(pending)
-            self._submit(pending, on_done)
+        self._submit_all(self._builder.puts(pairs, w=w, mode=mode, blind=blind), on_done)
 
     def delete(
         self,
@@ -137,6 +134,18 @@ class Batch:
         pending = self._builder.get(key, r=r, mode=mode, repair=repair)
         self._submit(pending, on_done)
         return pending
+
+    def get_all(
+        self,
+        keys: Iterable[str | bytes],
+        *,
+        r: int | None = None,
+        mode: str | None = None,
+        repair: str = "async",
+        on_done: Callable[[Pending], None] | None = None,
+    ) -> None:
+        """Submit a get of each key; to `get` what `put_all` is to `put`."""
+        self._submit_all(self._builder.gets(keys, r=r, mode=mode, repair=repair), on_done)
 
     def check(self, key: str | bytes, value: str | bytes | None) -> None:
         """Raise what `put` would raise about the key and the value, and submit nothing."""
@@ -178,6 +187,16 @@ class Batch:
             self.wait()
         else:
             self._loop.abandon(self._settle_bound)
+
+    def _submit_all(
+        self, requests: Iterable[Pending], on_done: Callable[[Pending], None] | None
+    ) -> None:
+        """Submit each request as it is made; blocks whenever the batch is full."""
+        for pending in requests:
+            if self.outstanding >= self._in_flight:
+                self._make_room(0)
+                self._builder.restart_clock(pending)
+            self._submit(pending, on_done)
 
     def _submit(self, pending: Pending, on_done: Callable[[Pending], None] | None) -> None:
         size = pending.content_bytes

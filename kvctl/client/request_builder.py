@@ -168,16 +168,13 @@ class RequestBuilder:
             budget_s, attempt_s, _ = self._usual_get
         else:
             budget_s, attempt_s, _ = self._budget(check_timeout(timeout_s), writes=False)
-        repair_mode = _REPAIRS.get(repair)
-        if repair_mode is None:
-            raise InvalidRequestError(f"repair must be async or blocking, not {repair!r}.")
         request = ClientGet(
             self._next_id(),
             key,
             int((time.time() + timeout_s) * 1000),
             0 if r is None else self.replicas("r", r),
             0 if mode is None else _mode(mode),
-            repair_mode,
+            _repair_mode(repair),
             explain,
         )
         started_at = time.monotonic()
@@ -191,6 +188,36 @@ class RequestBuilder:
             via=via,
             content_bytes=len(key),
         )
+
+    def gets(
+        self,
+        keys: Iterable[str | bytes],
+        *,
+        r: int | None = None,
+        mode: str | None = None,
+        repair: str = "async",
+    ) -> Iterator[PendingGet]:
+        """A get of each key, made when it is asked for. HOT PATH."""
+        loop, next_id = self._loop, self._next_id
+        replicas = 0 if r is None else self.replicas("r", r)
+        mode_number = 0 if mode is None else _mode(mode)
+        repair_mode = _repair_mode(repair)
+        budget_s, attempt_s, _ = self._usual_get
+        stamped_at, deadline_ms = -math.inf, 0
+        for text in keys:
+            key = self.key_bytes(text)
+            started_at = time.monotonic()
+            if started_at - stamped_at >= _STAMP_S:
+                stamped_at, deadline_ms = started_at, self.deadline_ms(self._timeout_s)
+            yield PendingGet(
+                loop,
+                ClientGet(next_id(), key, deadline_ms, replicas, mode_number, repair_mode),
+                key,
+                started_at,
+                started_at + budget_s,
+                started_at + attempt_s,
+                content_bytes=len(key),
+            )
 
     def _budget(self, timeout_s: float, *, writes: bool) -> tuple[float, float, float]:
         """(seconds in all, for the first attempt, until the node must not act any more)."""
@@ -287,6 +314,13 @@ def _mode(text: str) -> int:
         return int(QuorumMode.parse(text))
     except ConfigError as error:
         raise InvalidRequestError(error.message) from error
+
+
+def _repair_mode(text: str) -> int:
+    number = _REPAIRS.get(text)
+    if number is None:
+        raise InvalidRequestError(f"repair must be async or blocking, not {text!r}.")
+    return number
 
 
 def _encode(text: str, what: str) -> bytes:
