@@ -137,8 +137,9 @@ class EventLoop:
         try:
             while not stop.requested:
                 idle = not self.turn(self.wait_ms())
-                self._garbage.after_turn(idle=idle)
-                self._huge_pages.after_turn()
+                if self._looks_after:
+                    self._garbage.after_turn(idle=idle)
+                    self._huge_pages.after_turn()
             self._transport.unwatch(stop.descriptor)
             self.finish()
         finally:

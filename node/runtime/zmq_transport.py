@@ -107,6 +107,8 @@ class ZmqTransport:
         self._links: dict[str, PeerLink] = {}
         self._monitors: dict[int, PeerLink] = {}
         """The links by their monitors' descriptors."""
+        self._some_broken = False
+        """Whether a link waits to be replaced."""
         self._trace, self._ring_epoch = b"", 0
         """The trace clock and the ring's epoch as of this turn, for its frames."""
         self._framed: list[PeerMessage] = []
@@ -187,12 +189,12 @@ class ZmqTransport:
         Broken links are replaced here, a second after the last time.
         """
         changes: list[tuple[str, bool]] = []
-        broken = False
-        for descriptor, link in self._monitors.items():
-            if descriptor in self._ready:
-                changes += [(link.peer, connected) for connected in link.receive_changes()]
-            broken = broken or link.broken
-        if broken:
+        if not self._ready.isdisjoint(self._monitors):
+            for descriptor, link in self._monitors.items():
+                if descriptor in self._ready:
+                    changes += [(link.peer, connected) for connected in link.receive_changes()]
+            self._some_broken = any(link.broken for link in self._links.values())
+        if self._some_broken:
             self._replace_broken_links()
         return changes
 
@@ -208,6 +210,7 @@ class ZmqTransport:
                 del self._monitors[descriptor]
                 link.close()
                 self.connect_peer(self._config.node(link.peer))
+        self._some_broken = False
 
     def receive_peer_frames(self) -> list[PeerFrame]:
         """The frames of other nodes that were waiting at the last `poll`."""

@@ -336,8 +336,9 @@ def test_the_figures_of_the_process_are_plausible(rig: Rig) -> None:
     assert stats["cpu_s"] > 0
 
 
-def test_a_running_loop_keeps_the_process_in_order_after_every_turn(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("wakeup_s", "looked_after"), [(0.0, 3), (1.0, 0)])
+def test_a_running_loop_keeps_the_process_in_order_when_it_looks_after_what_is_due(
+    monkeypatch: pytest.MonkeyPatch, wakeup_s: float, looked_after: int
 ) -> None:
     class Pages:
         bytes = 7
@@ -345,8 +346,21 @@ def test_a_running_loop_keeps_the_process_in_order_after_every_turn(
         def after_turn(self) -> None:
             trace.append("pages")
 
+    class Garbage:
+        def begin(self) -> None:
+            trace.append("begin")
+
+        def after_turn(self, *, idle: bool) -> None:
+            assert idle
+            trace.append("garbage")
+
+        def end(self) -> None:
+            trace.append("end")
+
     monkeypatch.setattr(event_loop, "HugePages", Pages)
-    rig = Rig()
+    monkeypatch.setattr(event_loop, "GarbageSchedule", Garbage)
+    rig = Rig(StandingClock())
+    rig.node.wakeup_s = wakeup_s
     trace = rig.trace
     with StopSignal() as stop:
 
@@ -358,7 +372,8 @@ def test_a_running_loop_keeps_the_process_in_order_after_every_turn(
         polls = itertools.count(1)
         monkeypatch.setattr(rig.transport, "poll", stop_in_the_third)
         rig.loop.run(stop)
-    assert trace.count("pages") == 3
+    assert trace.count("pages") == trace.count("garbage") == looked_after
+    assert (trace.count("begin"), trace.count("end")) == (1, 1)
     assert rig.loop.stats()["huge_page_bytes"] == 7
 
 
