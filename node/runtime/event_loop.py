@@ -245,7 +245,8 @@ class EventLoop:
         outbox = self._core.outbox
         if outbox.events:
             self._journal.write(outbox.events, now)
-        self._transport.send(outbox, self._core.ring_epoch)
+        if outbox.to_peers or outbox.to_clients:
+            self._transport.send(outbox, self._core.ring_epoch)
         outbox.clear()
         if self._looks_after:
             self._housekeeping_waits = self._storage.maintain()

@@ -108,6 +108,22 @@ def test_a_damaged_answer_is_an_error(cluster: ScriptedCluster) -> None:
     assert "cannot be decoded" in measured.samples[0]
 
 
+def test_an_answer_that_is_damaged_after_a_good_one_is_an_error(cluster: ScriptedCluster) -> None:
+    read: set[bytes] = set()
+
+    def damage_the_second(request: ClientGet, content: bytes) -> bytes:
+        if request.key in read:
+            return content[:-3]
+        read.add(request.key)
+        return content
+
+    answer_gets(cluster, damage_the_second)
+    measured = measure(cluster, workload="get", warm_up_s=0.0)
+    assert 0 < measured.ops <= SMALL.keys
+    assert measured.errors > 0
+    assert "cannot be decoded" in measured.samples[0]
+
+
 def test_refusals_are_counted_as_errors(cluster: ScriptedCluster) -> None:
     workload = WorkloadClient(cluster.client(timeout_s=1.0), SMALL, 1)
     workload.preload()

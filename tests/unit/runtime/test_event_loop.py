@@ -18,9 +18,7 @@ from node.protocol.client_messages import (
     ClientRequest,
     QuorumSet,
 )
-from node.protocol.messages import (
-    PeerFrame,
-)
+from node.protocol.messages import PeerFrame, ReplicaPutAck
 from node.runtime import event_loop
 from node.runtime.event_loop import WAIT_MAX_S, EventLoop
 from node.runtime.stop_signal import StopSignal
@@ -47,6 +45,7 @@ class FakeTransport:
         self.frames: list[PeerFrame] = []
         self.requests: list[tuple[bytes, list[ClientRequest]]] = []
         self.sent: list[tuple[dict[bytes, list[object]], int]] = []
+        self.sent_to_peers: list[list[str]] = []
         self.timeouts_ms: list[int] = []
 
     def watch(self, descriptor: int) -> None:
@@ -78,6 +77,7 @@ class FakeTransport:
     def send(self, outbox: Outbox, ring_epoch: int) -> None:
         self.trace.append("send")
         self.sent.append((dict(outbox.to_clients), ring_epoch))
+        self.sent_to_peers.append(list(outbox.to_peers))
 
     def snapshot(self) -> dict[str, object]:
         return {}
@@ -171,7 +171,19 @@ def test_what_was_sent_is_not_sent_again(rig: Rig) -> None:
     rig.transport.requests = [(b"c", [ClientDescribe(1)])]
     rig.loop.turn(0)
     assert not rig.loop.turn(0)
-    assert rig.transport.sent[1] == ({}, 7)
+    assert rig.transport.sent == [({b"c": [QuorumSet(1)]}, 7)]
+    rig.transport.requests = [(b"c", [ClientDescribe(2)])]
+    rig.loop.turn(0)
+    assert rig.transport.sent[1:] == [({b"c": [QuorumSet(2)]}, 7)]
+
+
+def test_what_goes_to_peers_alone_is_sent_and_where_there_is_nothing_nothing_is(rig: Rig) -> None:
+    rig.loop.turn(0)
+    assert rig.transport.sent == []
+    rig.node.outbox.send("n2", ReplicaPutAck(1))
+    rig.loop.turn(0)
+    rig.loop.turn(0)
+    assert rig.transport.sent_to_peers == [["n2"]]
 
 
 def test_a_failed_commit_sends_and_tells_nothing(rig: Rig) -> None:
