@@ -163,29 +163,30 @@ class WorkloadClient:
         self._measure_from = began + options.warm_up_s
         self._measure_until = ends = self._measure_from + options.seconds
         with self._client.batch(options.in_flight) as batch:
-            if options.workload == "put" and options.put_kind == "blind":
-                batch.put_all(self._fresh_puts(ends), blind=True, on_done=self._count_put)
-            elif options.workload == "get":
+            if options.workload == "get":
                 batch.get_all(self._keys_to_read(ends), on_done=self._on_get)
+            elif options.workload == "mixed":
+                self._submit_both(ends, batch)
+            elif options.put_kind == "blind":
+                batch.put_all(self._fresh_puts(ends), blind=True, on_done=self._count_put)
             else:
-                self._submit_until(ends, batch)
+                batch.put_all(self._overwrites(ends), on_done=self._on_put)
         self._measured.seconds = options.seconds
         self._measured.histogram = self._histogram.counts
         return self._measured
 
     # ------------------------------------------------------------ submitting
 
-    def _submit_until(self, ends: float, batch: Batch) -> None:
-        options, rounds, draws = self._options, self._idle_in_turn(), self._idle_by_chance()
-        turn = 0
+    def _submit_both(self, ends: float, batch: Batch) -> None:
+        """A get and a put in turn."""
+        draws, rounds = self._idle_by_chance(), self._idle_in_turn()
         while time.monotonic() < ends:
-            turn += 1
-            if options.workload == "mixed" and turn & 1:
-                batch.get(self._to_read(next(draws)), on_done=self._on_get)
-            elif options.put_kind == "blind":
+            batch.get(self._to_read(next(draws)), on_done=self._on_get)
+            if self._options.put_kind == "blind":
                 batch.put(self._fresh_key(), self._unread, blind=True, on_done=self._count_put)
             else:
-                self._submit_put(batch, next(rounds))
+                written = next(rounds)
+                batch.put(written.key, self._next_value(written), on_done=self._on_put)
 
     def _keys_to_read(self, ends: float) -> Iterator[bytes]:
         for owned in self._idle_by_chance():
@@ -197,15 +198,18 @@ class WorkloadClient:
         owned.busy = True
         return owned.key
 
-    def _submit_put(self, batch: Batch, owned: _OwnedKey) -> None:
-        batch.put(owned.key, self._next_value(owned), on_done=self._on_put)
-
     def _fresh_key(self) -> bytes:
         return b"%sb%d" % (self._prefix, next(self._fresh))
 
     def _fresh_puts(self, ends: float) -> Iterator[tuple[bytes, bytes]]:
         while time.monotonic() < ends:
             yield self._fresh_key(), self._unread
+
+    def _overwrites(self, ends: float) -> Iterator[tuple[bytes, bytes]]:
+        for owned in self._idle_in_turn():
+            yield owned.key, self._next_value(owned)
+            if time.monotonic() >= ends:
+                break
 
     def _idle_in_turn(self) -> Iterator[_OwnedKey]:
         while True:
