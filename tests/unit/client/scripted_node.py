@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import zmq
 
@@ -49,6 +50,8 @@ from node.ring.claim import claim
 from node.ring.partition_map import PartitionMap
 from node.ring.server import Server
 from node.runtime.security import create_keys, key_path, load_key
+
+_Request = TypeVar("_Request")
 
 CLUSTER_ID = "c1"
 PARTITIONS = 64
@@ -313,6 +316,11 @@ class ScriptedCluster:
         """The nodes that own a key, primary first."""
         ring = self.store.ring
         return [self.nodes[name] for name in ring.owners_of(ring.partition_of(key))]
+
+    def received(self, kind: type[_Request]) -> list[_Request]:
+        """The requests of a kind that came to any node."""
+        every = [one for node in self.nodes.values() for one in node.requests]
+        return [one for one in every if isinstance(one, kind)]
 
     def stop(self) -> None:
         """Close the clients, stop the nodes."""

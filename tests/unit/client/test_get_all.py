@@ -14,11 +14,6 @@ from node.protocol.client_messages import ClientGet, RepairMode
 from tests.unit.client.scripted_node import ScriptedCluster
 
 
-def gets_received(cluster: ScriptedCluster) -> list[ClientGet]:
-    received = [one for node in cluster.nodes.values() for one in node.requests]
-    return [one for one in received if isinstance(one, ClientGet)]
-
-
 def test_all_are_read_and_each_is_reported(cluster: ScriptedCluster) -> None:
     client = cluster.client()
     done: list[Pending] = []
@@ -38,7 +33,7 @@ def test_the_options_are_those_of_a_get(cluster: ScriptedCluster) -> None:
         batch.get_all(["a", b"b"], r=3, mode="strict", repair="blocking")
         for key in ("a", b"b"):
             batch.get(key, r=3, mode="strict", repair="blocking")
-    requests = sorted(gets_received(cluster), key=lambda one: one.id)
+    requests = sorted(cluster.received(ClientGet), key=lambda one: one.id)
     assert [one.key for one in requests] == [b"a", b"b", b"a", b"b"]
     for one in requests:
         assert (one.r, one.mode, one.repair) == (3, int(QuorumMode.STRICT), RepairMode.BLOCKING)
@@ -58,7 +53,7 @@ def test_never_more_than_in_flight_are_outstanding(cluster: ScriptedCluster) -> 
         batch.get_all(keys())
         outstanding.append(batch.outstanding)
     assert max(outstanding) == 8
-    assert len(gets_received(cluster)) == 100
+    assert len(cluster.received(ClientGet)) == 100
 
 
 def test_who_brings_the_keys_slowly_takes_no_time_from_the_requests(
@@ -96,4 +91,4 @@ def test_a_wrong_key_is_refused_and_those_before_it_are_read(cluster: ScriptedCl
         with pytest.raises(InvalidRequestError):
             batch.get_all(["d"], **options)  # type: ignore[arg-type]
     batch.wait()
-    assert sorted(one.key for one in gets_received(cluster)) == [b"a", b"b"]
+    assert sorted(one.key for one in cluster.received(ClientGet)) == [b"a", b"b"]

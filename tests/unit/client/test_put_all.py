@@ -15,11 +15,6 @@ from node.protocol.client_messages import ClientPut, PutKind
 from tests.unit.client.scripted_node import ScriptedCluster
 
 
-def puts_received(cluster: ScriptedCluster) -> list[ClientPut]:
-    received = [one for node in cluster.nodes.values() for one in node.requests]
-    return [one for one in received if isinstance(one, ClientPut)]
-
-
 def test_all_are_stored_and_each_is_reported(cluster: ScriptedCluster) -> None:
     client = cluster.client()
     done: list[Pending] = []
@@ -39,7 +34,7 @@ def test_the_options_are_those_of_a_put(cluster: ScriptedCluster, blind: bool) -
         for key, value in [("a", "text"), (b"b", b"bytes")]:
             batch.put(key, value, w=3, mode="strict", blind=blind)
     together, one_by_one = {}, {}
-    for request in sorted(puts_received(cluster), key=lambda one: one.sequence):
+    for request in sorted(cluster.received(ClientPut), key=lambda one: one.sequence):
         seen = one_by_one if request.key in together else together
         seen[request.key] = request
         assert request.kind == (PutKind.BLIND if blind else PutKind.OVERWRITE)
@@ -72,7 +67,7 @@ def test_never_more_than_in_flight_are_outstanding_whoever_else_submits(
         batch.put_all(pairs())
         outstanding.append(batch.outstanding)
     assert max(outstanding) == 8
-    assert len(puts_received(cluster)) == 110
+    assert len(cluster.received(ClientPut)) == 110
 
 
 def test_a_request_that_waited_for_room_has_all_its_time_before_it(
@@ -116,14 +111,14 @@ def test_a_wrong_pair_is_refused_and_those_before_it_are_stored(cluster: Scripte
     with pytest.raises(InvalidRequestError, match="w must be between"):
         batch.put_all([("e", b"5")], w=9)
     batch.wait()
-    assert sorted(one.key for one in puts_received(cluster)) == [b"a", b"b"]
+    assert sorted(one.key for one in cluster.received(ClientPut)) == [b"a", b"b"]
 
 
 def test_nothing_to_put_is_nothing(cluster: ScriptedCluster) -> None:
     with cluster.client().batch() as batch:
         batch.put_all([])
         batch.put_all(iter(()))
-    assert not puts_received(cluster)
+    assert not cluster.received(ClientPut)
 
 
 def test_who_brings_the_pairs_slowly_takes_no_time_from_the_requests(
