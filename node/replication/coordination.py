@@ -79,7 +79,10 @@ class Coordination:
         return self._unanswered + len(self._forwarding.pending)
 
     def on_tick(self, now: Instant) -> None:
-        """Tell requests whose deadline has come."""
+        """Tell requests whose deadline has come. HOT PATH."""
+        next_ms = self.next_ms()
+        if next_ms is None or now.wall_ms < next_ms:
+            return
         for request_id in self._deadlines.due(now.wall_ms):
             request = self._requests.get(request_id)
             if request is not None:
@@ -90,8 +93,10 @@ class Coordination:
 
     def next_ms(self) -> int | None:
         """When a deadline may come, in wall-clock milliseconds; None while nothing waits."""
-        waits = [self._deadlines.next_ms, self._forwarding.next_ms()]
-        return min((one for one in waits if one is not None), default=None)
+        own_ms, forwards_ms = self._deadlines.next_ms, self._forwarding.next_ms()
+        if own_ms is None or forwards_ms is None:
+            return forwards_ms if own_ms is None else own_ms
+        return min(own_ms, forwards_ms)
 
     def on_link_lost(self, peer: str, now: Instant) -> None:
         """Requests that wait for a peer that is gone need not wait for their deadline."""

@@ -1,8 +1,8 @@
 """The loop of a node: one turn after the other, each all or nothing.
 
-    poll ─▶ drain ─▶ handle ─▶ (tick) ─▶ COMMIT ─▶ events ─▶ send ─▶ (housekeeping)
-              peers, clients, links        │
-                                           └─ fails: forget the outbox, end the process
+    poll ─▶ drain ─▶ handle ─▶ tick ─▶ COMMIT ─▶ events ─▶ send ─▶ (housekeeping)
+              peers, clients, links      │
+                                         └─ fails: forget the outbox, end the process
 
 Why a turn and not a message: a commit costs much more than a message, and so does a frame. Under
 load many messages wait when a turn begins, share its commit, and leave in one frame per
@@ -38,9 +38,10 @@ from node.runtime.stop_signal import StopSignal
 WAIT_MAX_S = 60.0
 """A poll never waits longer, whatever the core says."""
 LOOK_AFTER_S = 0.005
-"""Of turns that follow each other closely not every one looks after what is due and keeps house,
-for finding out that there is nothing to do takes as long as handling a message. So what a turn
-makes due may be so much late."""
+"""Of turns that follow each other closely not every one asks what is due, looks after the process,
+or keeps house, for finding out that there is nothing to do takes as long as handling a message. So
+what a turn makes due may be so much late. The core ticks in every turn: what it has to keep of what
+it was told has to be durable with the turn that told it."""
 DRAIN_QUIET_MS = 20
 """A stopping node is done when nothing came in for so long..."""
 DRAIN_MAX_S = 0.5
@@ -105,7 +106,7 @@ class EventLoop:
         clock: Clock,
         timed: Sequence[Timed] = (),
     ) -> None:
-        """`timed` parts come first in a turn that looks after what is due."""
+        """`timed` parts come first in a turn that looks after things."""
         self.turns = 0
         """Turns completed."""
         self._core = core
@@ -123,7 +124,7 @@ class EventLoop:
         self._asked_s = -math.inf
         """When they were last asked."""
         self._looks_after = True
-        """Whether this turn, or the last, looks after what is due and keeps house."""
+        """Whether this turn, or the last, is one that looks after the process, too."""
         self._started = self._turn_began = clock.now()
 
     def run(self, stop: StopSignal) -> None:
@@ -233,8 +234,7 @@ class EventLoop:
             core.on_peer_frame(frame, now)
         for client, requests in transport.receive_client_requests():
             core.on_client_requests(client, requests, now)
-        if self._looks_after:
-            core.tick(now)
+        core.tick(now)
 
     def _complete(self, now: Instant) -> None:
         """Persist, then tell, then send, then keep house.

@@ -9,10 +9,10 @@ it goes through its heap and has what is in use moved to large pages.
 
     mappings ──▶ spans of 2 MiB ──▶ nearly all of it in use? ──▶ MADV_COLLAPSE
 
-One span is looked at in a turn, and moving it takes a millisecond or a few. Memory grows by the
-part of a span that was not in use: at most an eighth, where what was only ever read counts as used.
-An administrator's "never" is respected, though the call itself would not. Where the system lacks
-anything of this (Linux 6.1, /proc, the permission) the heap stays as it is.
+One span is looked at at a time, between two turns, and moving it takes a millisecond or a few.
+Memory grows by the part of a span that was not in use: at most an eighth, where what was only ever
+read counts as used. An administrator's "never" is respected, though the call itself would not.
+Where the system lacks anything of this (Linux 6.1, /proc, the permission) the heap stays as it is.
 
 Source: madvise(2), Linux man-pages; Kwon et al., "Coordinated and Efficient Huge Page Management
 with Ingens", OSDI 2016, for moving only what is in use.
@@ -31,8 +31,8 @@ IN_USE_MIN = 7 / 8
 """A span of which less is in use stays as it is: moving it would make the process larger."""
 NEW_BYTES_MIN = 2 * SPAN_BYTES
 """The heap is gone through when so much memory was touched for the first time since."""
-LOOK_EVERY_TURNS = 32
-"""Asking how much is new costs a microsecond."""
+LOOK_EVERY = 32
+"""Of so many calls one asks how much is new, which costs a microsecond."""
 
 _MADV_COLLAPSE = 25
 _PAGE_BYTES = resource.getpagesize()
@@ -67,7 +67,7 @@ class HugePages:
             self._walk_on(self._steps)
             return
         self._turns += 1
-        if self._turns < LOOK_EVERY_TURNS or not self._possible:
+        if self._turns < LOOK_EVERY or not self._possible:
             return
         self._turns = 0
         new_pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -104,7 +104,8 @@ class Memtable:
     def scan(self, start: Position, stop_partition: int) -> Iterator[tuple[bytes, Record | None]]:
         """Places and records from `start` on, up to but without `stop_partition`, in order.
 
-        On the loop's thread. What came since the last scan is put into its partitions first.
+        On the loop's thread. What came since the last scan is put into its partitions first: a
+        fifth of a microsecond for each key, so 6 ms for the first scan of a full memtable.
         """
         self._put_into_partitions(self._of_partition, self._indexed, self.key_count)
         self._indexed = self.key_count

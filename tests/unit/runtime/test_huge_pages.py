@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from node.runtime import huge_pages
-from node.runtime.huge_pages import LOOK_EVERY_TURNS, SPAN_BYTES, HugePages, heap_spans
+from node.runtime.huge_pages import LOOK_EVERY, SPAN_BYTES, HugePages, heap_spans
 
 SPANS = 8
 PAGE = mmap.PAGESIZE
@@ -66,7 +66,7 @@ def in_large_pages(memory: mmap.mmap) -> int:
 
 
 def turn_until_walked(pages: HugePages) -> None:
-    for _ in range(LOOK_EVERY_TURNS):
+    for _ in range(LOOK_EVERY):
         pages.after_turn()
     while pages.walking:
         pages.after_turn()
@@ -114,11 +114,11 @@ def test_memory_in_use_by_half_stays(memory: mmap.mmap, settings: Path) -> None:
 def test_the_heap_is_gone_through_when_memory_is_new(memory: mmap.mmap, settings: Path) -> None:
     pages = HugePages(settings=settings)
     turn_until_walked(pages)
-    for _ in range(LOOK_EVERY_TURNS):
+    for _ in range(LOOK_EVERY):
         pages.after_turn()
     assert not pages.walking
     touch(memory)
-    for _ in range(LOOK_EVERY_TURNS):
+    for _ in range(LOOK_EVERY):
         pages.after_turn()
     assert pages.walking
 
@@ -128,7 +128,7 @@ def test_one_span_is_moved_in_a_turn(memory: mmap.mmap, settings: Path) -> None:
     pages = HugePages(settings=settings)
     turn_until_walked(pages)
     touch(memory)
-    for _ in range(LOOK_EVERY_TURNS):
+    for _ in range(LOOK_EVERY):
         pages.after_turn()
     before = in_large_pages(memory)
     while pages.walking:
@@ -208,7 +208,7 @@ def test_no_more_than_one_span_is_looked_at_in_a_turn(
     monkeypatch.setattr(huge_pages, "_Memory", Refusing)
     pages = HugePages(settings=settings)
     touch(memory)
-    for turn in range(1, LOOK_EVERY_TURNS + SPANS):
+    for turn in range(1, LOOK_EVERY + SPANS):
         pages.after_turn()
-        assert looked <= max(0, turn - LOOK_EVERY_TURNS)
+        assert looked <= max(0, turn - LOOK_EVERY)
     assert looked == SPANS - 1
