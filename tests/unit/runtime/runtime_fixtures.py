@@ -148,6 +148,16 @@ class EchoNode:
         return self.wakeup_s
 
 
+class StandingClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def now(self) -> Instant:
+        return Instant(self.at_s, 0)
+
+
 class FakeStorage:
     """Records what is asked of it; `fail` makes the next commit fail."""
 

@@ -26,6 +26,7 @@ from node.runtime.system_clock import SystemClock
 from tests.unit.runtime.runtime_fixtures import (
     EchoNode,
     FakeStorage,
+    StandingClock,
     client_of,
     make_config,
     make_keys,
@@ -120,14 +121,6 @@ class SteppingClock:
 
     def now(self) -> Instant:
         return Instant(next(self.seconds), 0)
-
-
-class StandingClock:
-    def __init__(self) -> None:
-        self.at_s = 0.0
-
-    def now(self) -> Instant:
-        return Instant(self.at_s, 0)
 
 
 class Rig:

@@ -23,6 +23,7 @@ from node.runtime.system_clock import SystemClock
 from tests.unit.runtime.runtime_fixtures import (
     EchoNode,
     FakeStorage,
+    StandingClock,
     client_of,
     make_config,
     make_keys,
@@ -196,7 +197,7 @@ def test_the_loop_wakes_up_for_the_earliest_part_and_then_lets_all_have_their_tu
     pair: Pair, wait_s: float | None, expected_ms: int
 ) -> None:
     parts = (TimedPart(wait_s), TimedPart(None))
-    loop = EventLoop(EchoNode(), FakeStorage([]), pair.n1, NoJournal(), SystemClock(), parts)  # type: ignore[arg-type]
+    loop = EventLoop(EchoNode(), FakeStorage([]), pair.n1, NoJournal(), StandingClock(), parts)  # type: ignore[arg-type]
     loop.turn(0)
     assert [part.ticks for part in parts] == [1, 1], "nobody has said yet when they are due"
     assert loop.wait_ms() == expected_ms
