@@ -42,7 +42,7 @@ _SEQUENCE_BYTES = 4
 _PRELOAD_IN_FLIGHT = 256
 _ERROR_SAMPLES = 5
 _DRAWN_TOGETHER = 64
-"""Keys to read are drawn by so many, which takes a third of the time."""
+"""Keys to read are drawn by so many, which costs less than one at a time."""
 
 
 class WorkloadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
