@@ -90,6 +90,7 @@ class Connection:
         "_credentials",
         "_frame_bytes_max",
         "changed_at",
+        "crowded",
         "endpoint",
         "failure",
         "monitor",
@@ -125,6 +126,8 @@ class Connection:
         self.under_way = 0
         """How many requests were sent and not answered, about: `Router.count_under_way` sets it
         right from time to time, since not every one is answered."""
+        self.crowded = False
+        """Whether far more is outstanding here than elsewhere (`Router.note_crowds`)."""
         self.socket: zmq.Socket[bytes] | None = None
         self.monitor: zmq.Socket[bytes] | None = None
         self._context = context
@@ -135,6 +138,11 @@ class Connection:
     def healthy(self) -> bool:
         """Connected, and answering as far as is known."""
         return self.state is ConnectionState.READY and not self.silent
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests this node has, or is going to get, and has not answered, about."""
+        return self.under_way + len(self.unsent)
 
     def open(self, now: float) -> None:
         """Begin to connect. Raises `ConfigError` if the keys cannot be read."""

@@ -166,6 +166,7 @@ class RequestLoop:
     def _turn(self) -> None:
         if self.router.wanted:
             self._connect_wanted()
+        self.router.note_crowds()
         for one in self.router.connections.values():
             if one.unsent and one.state is ConnectionState.READY and not one.gathers:
                 self._flush(one)

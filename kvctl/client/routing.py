@@ -2,7 +2,10 @@
 
 Any node coordinates any request, so a wrong choice costs a hop and never a wrong answer. A one-shot
 client knows no map and asks a random member. A client that lives longer knows the partition map:
-puts go to the key's first healthy owner, gets are spread over its healthy owners.
+puts go to the key's first healthy owner, gets are spread over its healthy owners. Where far more
+waits than at another owner, it is the other that is asked: a node that is busy with a flush, or was
+paused, would else hold all requests in flight before long. Only an overwrite stays: two of one key
+that are under way together meet at one node, and leave one value; at two they might leave siblings.
 
 `quick` is the path of a healthy cluster: one hash and one list index. `choose` weighs what is left:
 nodes that are connected, then ones to connect to, then those that failed a while ago.
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from kvctl.client.connection import Connection, ConnectionState
 from kvctl.client.request import Pending
+from node.protocol.client_messages import ClientPut, PutKind
 
 if TYPE_CHECKING:
     from kvctl.client.cluster_map import ClusterMap
@@ -25,7 +29,12 @@ CONNECT_PATIENCE_S = 0.25
 """A connection not made after this long is worth less than another (RFC 8305 waits as long)."""
 RECONNECT_AFTER_S = 0.25
 """A node that failed during a request is asked again by that request after this long."""
+CROWDED_FROM = 32
+"""With fewer requests than this a node is never too busy for the next one..."""
+CROWDED_FACTOR = 2
+"""...and with more it is if it has so many times what the least busy node has."""
 
+_OVERWRITE = int(PutKind.OVERWRITE)
 _HEALTHY, _TO_CONNECT, _FAILED_BEFORE, _STUCK, _SILENT = range(5)
 
 
@@ -53,7 +62,10 @@ class Router:
             self._healthy_owners = [None] * len(self.map.ring.owners)
 
     def quick(self, pending: Pending, rotation: int) -> Connection | None:
-        """A healthy owner of the key; None if there is none or no map. HOT PATH."""
+        """A healthy owner of the key; None if there is none or no map. HOT PATH.
+
+        `rotation`: any number that differs from request to request.
+        """
         if self._partition_of is None:
             return None
         partition = self._partition_of(pending.key)
@@ -62,7 +74,10 @@ class Router:
             owners = self._find_healthy_owners(partition)
         if not owners:
             return None
-        return owners[0] if pending.writes else owners[rotation % len(owners)]
+        owner = owners[0] if pending.writes else owners[rotation % len(owners)]
+        if owner.crowded and _may_move(pending):
+            return min(owners, key=_outstanding_at)
+        return owner
 
     def choose(
         self, pending: Pending, now: float, *, besides: Connection | None = None
@@ -98,6 +113,15 @@ class Router:
         counts = Counter(pending.connection for pending in in_flight)
         for connection in self.connections.values():
             connection.under_way = counts[connection] - len(connection.unsent)
+
+    def note_crowds(self) -> None:
+        """Find out where so much waits that other owners are better asked: once in a pass."""
+        counts = [(one.outstanding, one) for one in self.connections.values() if one.healthy]
+        if counts:
+            least = min([count for count, _ in counts])
+            crowded_from = max(CROWDED_FROM, CROWDED_FACTOR * least)
+            for count, one in counts:
+                one.crowded = count >= crowded_from
 
     def circumstances(self, pending: Pending) -> str:
         """What each node that could have been asked did, for an error's sentence."""
@@ -149,6 +173,16 @@ def _rank(connection: Connection, pending: Pending, now: float) -> int | None:
         return _TO_CONNECT if age_s < CONNECT_PATIENCE_S else _STUCK
     failed_before = connection.changed_at < pending.started_at
     return _FAILED_BEFORE if failed_before or age_s >= RECONNECT_AFTER_S else None
+
+
+def _may_move(pending: Pending) -> bool:
+    """Whether it makes no difference to anybody which owner coordinates the request."""
+    request = pending.request
+    return not isinstance(request, ClientPut) or request.kind != _OVERWRITE
+
+
+def _outstanding_at(connection: Connection) -> int:
+    return connection.outstanding
 
 
 def _describe(connection: Connection) -> str:

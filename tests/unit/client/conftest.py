@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.client.busy_node import Busy
 from tests.unit.client.scripted_node import ScriptedCluster
 
 
@@ -19,3 +20,11 @@ def cluster(tmp_path: Path) -> Iterator[ScriptedCluster]:
         yield scripted
     finally:
         scripted.stop()
+
+
+@pytest.fixture
+def busy(cluster: ScriptedCluster) -> Iterator[Busy]:
+    """A client of a cluster whose n1 answers no put before it is freed."""
+    busy = Busy(cluster)
+    yield busy
+    busy.free()

@@ -2,74 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-
 import pytest
 
 from kvctl.client import request_loop
-from kvctl.client.client import Client
-from kvctl.client.connection import GATHER_FROM, Connection, ConnectionState
-from kvctl.client.request import Pending
-from node.protocol.client_messages import ClientPut, ClientReply, ClientRequest
-from tests.unit.client.scripted_node import DEADLINE_S, ScriptedCluster, ScriptedNode
+from kvctl.client.connection import GATHER_FROM
+from tests.unit.client.busy_node import Busy
+from tests.unit.client.scripted_node import ScriptedCluster
 
 NO_SWEEP_S = 3600.0
-
-
-class Busy:
-    """A client of a cluster whose n1 answers no put before `free` is called."""
-
-    def __init__(self, cluster: ScriptedCluster) -> None:
-        self.client: Client = cluster.client()
-        self.loop = self.client._loop
-        self.node: ScriptedNode = cluster.nodes["n1"]
-        self.connection: Connection = self.loop.router.connections["n1"]
-        while self.connection.state is not ConnectionState.READY:
-            with self.client.batch() as batch:
-                for number in range(64):
-                    batch.put(f"warm{number}", b"v")  # some of them for n1
-        self.pendings: list[Pending] = []
-        self._keys = (
-            key
-            for key in (f"key{number}" for number in range(10**6))
-            if cluster.store.ring.owners_of(cluster.store.ring.partition_of(key.encode()))[0]
-            == "n1"
-        )
-        self._gate = threading.Event()
-        self.node.on_request = self._on_request
-
-    def _on_request(self, request: ClientRequest) -> ClientReply:
-        if isinstance(request, ClientPut):
-            assert self._gate.wait(DEADLINE_S)
-        return self.node.answer(request)
-
-    def submit(self, count: int) -> None:
-        """Puts for n1, and passes of the loop until another node has answered something."""
-        for _ in range(count):
-            pending = self.client._builder.put(next(self._keys), b"v", blind=True)
-            self.loop.submit(pending)
-            self.pendings.append(pending)
-        elsewhere = self.client._builder.get("key", via="n2")
-        self.loop.submit(elsewhere)
-        self.loop.wait(elsewhere)
-
-    def free(self) -> None:
-        self._gate.set()
-
-    def finish(self) -> None:
-        """Everything is answered."""
-        self.free()
-        for pending in self.pendings:
-            self.loop.wait(pending)
-            assert pending.error is None
-
-
-@pytest.fixture
-def busy(cluster: ScriptedCluster) -> Iterator[Busy]:
-    busy = Busy(cluster)
-    yield busy
-    busy.free()
 
 
 @pytest.fixture
