@@ -28,6 +28,7 @@ NODE_MODULE = "node"
 DEFERRED_MODULE = "kvctl.cluster.deferred"
 _START_TOLERANCE_S = 0.5
 _POLL_S = 0.005
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Nodes this very process spawned and has to reap; other kvctl processes' nodes belong to init."""
@@ -96,13 +97,15 @@ def state_of(identity: ProcessIdentity | None) -> ProcessState:
         process = psutil.Process(identity.pid)
         with process.oneshot():
             status = process.status()
-            if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-                return ProcessState.RUNNING if _is_still_ending(process) else ProcessState.GONE
-            arguments = process.cmdline()
-            # A process that is just being executed has no arguments for a moment, and is ours.
-            if arguments and identity.nonce not in arguments:
-                return ProcessState.GONE
+            arguments = [] if status in _ENDED else process.cmdline()
+    except psutil.ZombieProcess:
+        status, arguments = psutil.STATUS_ZOMBIE, []  # it ended between the two looks
     except psutil.Error:
+        return ProcessState.GONE
+    if status in _ENDED:
+        return ProcessState.RUNNING if _is_still_ending(process) else ProcessState.GONE
+    # A process that is just being executed has no arguments for a moment, and is ours.
+    if arguments and identity.nonce not in arguments:
         return ProcessState.GONE
     if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
         return ProcessState.PAUSED

@@ -85,6 +85,23 @@ def test_a_zombie_whose_threads_still_end_is_not_gone_yet(
 
 
 @pytest.mark.parametrize(
+    ("threads", "expected"), [(1, ProcessState.GONE), (2, ProcessState.RUNNING)]
+)
+def test_a_process_that_becomes_a_zombie_while_it_is_looked_at_is_one(
+    child: tuple[subprocess.Popen[bytes], ProcessIdentity],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    expected: ProcessState,
+) -> None:
+    process, identity = child
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    monkeypatch.setattr(psutil.Process, "status", lambda process: psutil.STATUS_RUNNING)
+    monkeypatch.setattr(psutil.Process, "num_threads", lambda process: threads)
+    assert state_of(identity) is expected
+
+
+@pytest.mark.parametrize(
     "stranger",
     [
         lambda one: one._replace(nonce="beef"),
