@@ -231,9 +231,9 @@ class RequestLoop:
             except ProtocolError:
                 self._break(connection, "sent something that is not an answer", now)
                 return
-            connection.under_way -= sum(
-                [len(one.ids) if isinstance(one, PutsDone) else 1 for one in replies]
-            )
+            answers = sum([len(one.ids) if isinstance(one, PutsDone) else 1 for one in replies])
+            # Not below zero: an answer to an attempt that was given up is counted off already.
+            connection.under_way = max(0, connection.under_way - answers)
             for reply in replies:
                 if isinstance(reply, PutsDone):
                     for number in reply.ids:

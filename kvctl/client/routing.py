@@ -2,10 +2,11 @@
 
 Any node coordinates any request, so a wrong choice costs a hop and never a wrong answer. A one-shot
 client knows no map and asks a random member. A client that lives longer knows the partition map:
-puts go to the key's first healthy owner, gets are spread over its healthy owners. Where far more
-waits than at another owner, it is the other that is asked: a node that is busy with a flush, or was
-paused, would else hold all requests in flight before long. Only an overwrite stays: two of one key
-that are under way together meet at one node, and leave one value; at two they might leave siblings.
+puts go to the key's first healthy owner, gets are spread over its healthy owners. With many
+requests in flight, one goes to the owner where least waits if far more does at the one that it
+would go to: a node that is busy with a flush, or was paused, would else hold nearly all of them
+before long. Only an overwrite stays: two of one key that are under way together meet at one node,
+and leave one value; at two they might leave siblings.
 
 `quick` is the path of a healthy cluster: one hash and one list index. `choose` weighs what is left:
 nodes that are connected, then ones to connect to, then those that failed a while ago.
@@ -176,7 +177,7 @@ def _rank(connection: Connection, pending: Pending, now: float) -> int | None:
 
 
 def _may_move(pending: Pending) -> bool:
-    """Whether it makes no difference to anybody which owner coordinates the request."""
+    """Whether any owner serves the request as well as its usual one."""
     request = pending.request
     return not isinstance(request, ClientPut) or request.kind != _OVERWRITE
 

@@ -8,7 +8,12 @@ from kvctl.client.client import Client
 from kvctl.client.connection import Connection, ConnectionState
 from kvctl.client.request import Pending, PendingGet, PendingPut
 from node.protocol.client_messages import ClientPut, ClientReply, ClientRequest
-from tests.unit.client.scripted_node import DEADLINE_S, ScriptedCluster, ScriptedNode
+from tests.unit.client.scripted_node import (
+    DEADLINE_S,
+    ScriptedCluster,
+    ScriptedNode,
+    wait_until,
+)
 
 
 class Busy:
@@ -19,11 +24,7 @@ class Busy:
         self.loop = self.client._loop
         self.node: ScriptedNode = cluster.nodes["n1"]
         self.connection: Connection = self.loop.router.connections["n1"]
-        connections = self.loop.router.connections.values()
-        while any(one.state is not ConnectionState.READY for one in connections):
-            with self.client.batch() as batch:
-                for number in range(64):
-                    batch.put(f"warm{number}", b"v")  # some of them for each
+        wait_until(self._is_connected_everywhere, "every node is connected")
         self.pendings: list[Pending] = []
         self._keys = (
             key
@@ -33,6 +34,13 @@ class Busy:
         )
         self._gate = threading.Event()
         self.node.on_request = self._on_request
+
+    def _is_connected_everywhere(self) -> bool:
+        with self.client.batch() as batch:
+            for number in range(64):
+                batch.put(f"warm{number}", b"v")  # some of them for each
+        connections = self.loop.router.connections.values()
+        return all(one.state is ConnectionState.READY for one in connections)
 
     def _on_request(self, request: ClientRequest) -> ClientReply:
         if isinstance(request, ClientPut):

@@ -54,8 +54,16 @@ def test_what_is_not_sent_yet_counts_as_well(busy: Busy, others: list[Connection
 
 def test_a_crowd_that_is_gone_is_forgotten(busy: Busy, others: list[Connection]) -> None:
     _spread(busy, others, CROWDED_FROM, 0, 0)
-    _spread(busy, others, 0, 0, 0)
+    assert busy.loop.router.quick(busy.next_put(blind=True), 0) in others
+    _spread(busy, others, 1, 0, 0)
     assert busy.loop.router.quick(busy.next_put(blind=True), 0) is busy.connection
+
+
+def test_late_answers_do_not_make_a_node_seem_idler_than_idle(busy: Busy) -> None:
+    busy.submit(5)
+    busy.connection.under_way = 0  # as after a sweep, had all five been given up
+    busy.finish()
+    assert busy.connection.under_way == 0
 
 
 def test_a_node_that_answers_nobody_is_no_example(busy: Busy, others: list[Connection]) -> None:
