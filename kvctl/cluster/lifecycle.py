@@ -38,7 +38,7 @@ from kvctl.cluster.processes import (
 from kvctl.cluster.readiness import wait_until_ready
 from kvctl.cluster.run_state import RUNNING, STOPPED
 from kvctl.cluster.spawn import spawn_node
-from kvctl.errors import ContradictionError, HomeError, KvctlError
+from kvctl.errors import ContradictionError, HomeError, KvctlError, NodeStartError
 
 LOST_EPOCHS = 1 << 20
 """Added to the last known actor epoch when a disk to be wiped cannot be read: more epochs than a
@@ -59,7 +59,30 @@ def start_nodes(
     Raises `PortTakenError`, `NodeStartError`, `WaitTimeoutError`.
     """
     names = held.chosen(wanted)
-    processes = held.processes()
+    started: list[str] = []
+    while True:
+        processes = held.processes()
+        started += _start_missing(held, names, processes)
+        if not wait:
+            return tuple(started)
+        try:
+            snapshots = wait_until_ready(
+                held.directory, held.config, processes, names, timeout_s=timeout_s
+            )
+        except NodeStartError:
+            # One that was killed a moment ago may still have seemed to run: it is started as well.
+            gone = {name for name in names if state_of(processes[name]) is ProcessState.GONE}
+            if not gone or not gone.isdisjoint(started):
+                raise
+        else:
+            held.remember_snapshots(snapshots)
+            return tuple(started)
+
+
+def _start_missing(
+    held: HeldCluster, names: Sequence[str], processes: dict[str, ProcessIdentity]
+) -> list[str]:
+    """Start those of the nodes that are not among `processes`, and add them; returns them."""
     down = [name for name in names if name not in processes]
     _refuse_paused(names, processes)
     check_ports([held.config.node(name) for name in down])
@@ -73,12 +96,7 @@ def start_nodes(
             known_actor_epoch=known.actor_epoch,
         )
     _remember_processes(held, processes)
-    if wait:
-        snapshots = wait_until_ready(
-            held.directory, held.config, processes, names, timeout_s=timeout_s
-        )
-        held.remember_snapshots(snapshots)
-    return tuple(down)
+    return down
 
 
 def _refuse_paused(names: Sequence[str], processes: dict[str, ProcessIdentity]) -> None:

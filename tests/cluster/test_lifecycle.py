@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -17,10 +17,11 @@ import pytest
 import kvctl
 from kvctl.cluster import creation, lifecycle
 from kvctl.cluster.directory import cluster_directory
+from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.local_cluster import Cluster
 from kvctl.cluster.options import UpOptions, number_ports
 from kvctl.cluster.ports import choose_ports, ports_of
-from kvctl.cluster.processes import end_processes, find_deferred, find_nodes
+from kvctl.cluster.processes import ProcessIdentity, end_processes, find_deferred, find_nodes
 from kvctl.cluster.run_state import Registry
 from kvctl.cluster.supervisor import Supervisor
 from kvctl.errors import (
@@ -33,6 +34,7 @@ from kvctl.errors import (
 from node.config import NodeSpec
 from node.errors import ConfigError
 
+Located = dict[str, ProcessIdentity]
 Eventually = Callable[[Callable[[], object]], None]
 
 
@@ -159,6 +161,26 @@ def test_a_node_that_hangs_is_unresponsive_and_delays_nobody(
         os.kill(pid, signal.SIGCONT)
 
 
+def test_a_node_that_dies_just_when_it_is_started_is_started(
+    three_nodes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL takes a moment, in which the process is still there."""
+    locate = HeldCluster.processes
+    killed: list[int] = []
+
+    def processes(held: HeldCluster, names: Iterable[str] | None = None) -> Located:
+        found = locate(held, names)
+        if not killed:
+            killed.append(found["n2"].pid)
+            os.kill(found["n2"].pid, signal.SIGKILL)
+        return found
+
+    monkeypatch.setattr(HeldCluster, "processes", processes)
+    assert three_nodes.supervisor.start("local", ["n1", "n2"]) == ("n2",)
+    assert states(three_nodes)["n2"] == "up"
+    assert three_nodes.supervisor.running_pids("local")["n2"] not in killed
+
+
 def test_a_wiped_node_is_a_new_disk_with_higher_numbers(three_nodes: Cluster) -> None:
     old = three_nodes.status().node("n3").snapshot
     three_nodes.wipe("n3")
@@ -169,6 +191,7 @@ def test_a_wiped_node_is_a_new_disk_with_higher_numbers(three_nodes: Cluster) ->
     assert new["generation"] > old["generation"]
     assert new["actor_epoch"] > old["actor_epoch"]
     assert (three_nodes.directory.node("n3") / "events.jsonl").exists()
+    three_nodes.wait("converged")  # until it is rebuilt it counts in no read of other tests
 
 
 def test_a_node_wiped_after_a_crash_and_a_lost_registry_still_gets_higher_numbers(
@@ -187,6 +210,7 @@ def test_a_node_wiped_after_a_crash_and_a_lost_registry_still_gets_higher_number
     assert new is not None
     assert new["actor_epoch"] > old["actor_epoch"]
     assert new["generation"] > old["generation"]
+    three_nodes.wait("converged")
 
 
 def test_nodes_are_found_again_when_the_registry_is_lost(three_nodes: Cluster) -> None:
