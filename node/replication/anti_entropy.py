@@ -127,8 +127,7 @@ class AntiEntropy:
             doubted.is_news = False
             self._settle_doubts()
             self._look_s = 0.0
-        is_quiet = not self._running and not self._tree.building
-        if now.monotonic_s < (self._look_s if is_quiet else self.next_s()):
+        if now.monotonic_s < self.next_s():
             return
         if self._tree.building and now.monotonic_s >= self._next_slice_s:
             self._build(now)
