@@ -328,13 +328,3 @@ class ScriptedCluster:
             client.close()
         for node in self.nodes.values():
             node.stop()
-
-
-def attempts(cluster: ScriptedCluster) -> list[ClientPut]:
-    """Every put any node received."""
-    return [
-        request
-        for node in cluster.nodes.values()
-        for request in node.requests
-        if isinstance(request, ClientPut)
-    ]

@@ -32,7 +32,6 @@ from tests.unit.client.scripted_node import (
     ScriptedCluster,
     ScriptedNode,
     Silence,
-    attempts,
     wait_until,
 )
 
@@ -154,7 +153,7 @@ def test_a_lost_put_is_retried_under_its_identity_and_applied_once(
     all_nodes_do_first(cluster, what, applying=applying)
     client = cluster.client(timeout_s=1.0)
     client.put("k", b"v")
-    first, second = sorted(attempts(cluster), key=lambda put: put.attempt)
+    first, second = sorted(cluster.received(ClientPut), key=lambda put: put.attempt)
     assert (first.attempt, second.attempt) == (0, 1)
     assert (first.client, first.sequence, first.started_ms) == (
         second.client,
@@ -181,7 +180,7 @@ def test_an_attempt_expires_on_the_wire_before_the_next_one_begins(
         node.on_request = stamped
     skew_ms = 200
     cluster.client(timeout_s=1.2, clock_skew_ms=skew_ms).put("k", b"v")
-    first, second = sorted(attempts(cluster), key=lambda put: put.attempt)
+    first, second = sorted(cluster.received(ClientPut), key=lambda put: put.attempt)
     assert first.deadline_ms + skew_ms <= received_ms[1]
     assert second.deadline_ms > received_ms[1]
 
@@ -192,7 +191,7 @@ def test_a_put_has_no_second_attempt_where_the_first_could_not_expire_in_time(
     all_nodes_do_first(cluster, "fall silent", applying=False)
     with pytest.raises(IndeterminateError):
         cluster.client(timeout_s=0.6, clock_skew_ms=500).put("k", b"v")
-    assert [put.attempt for put in attempts(cluster)] == [0]
+    assert [put.attempt for put in cluster.received(ClientPut)] == [0]
 
 
 def test_a_put_that_expired_is_sent_again_to_the_only_node_there_is(
@@ -210,7 +209,7 @@ def test_a_put_that_expired_is_sent_again_to_the_only_node_there_is(
 
     node.on_request = first_silent
     assert cluster.client(timeout_s=1.0).put("k", b"v", via="n1").coordinator == "n1"
-    assert [put.attempt for put in attempts(cluster)] == [0, 1]
+    assert [put.attempt for put in cluster.received(ClientPut)] == [0, 1]
 
 
 @given(

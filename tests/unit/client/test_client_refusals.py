@@ -28,7 +28,6 @@ from tests.unit.client.scripted_node import (
     NAMES,
     ScriptedCluster,
     ScriptedNode,
-    attempts,
     wait_until,
 )
 
@@ -52,7 +51,7 @@ def test_a_definite_refusal_of_one_node_is_tried_on_another_as_a_first_attempt(
         client = cluster.client()
         assert client.put("k", b"v").coordinator == "n3"
         assert client.get("k").coordinator == "n3"
-    assert {put.attempt for put in attempts(cluster)} == {0}
+    assert {put.attempt for put in cluster.received(ClientPut)} == {0}
 
 
 def test_a_refusal_by_every_node_is_final_and_each_was_asked_once(
@@ -110,14 +109,14 @@ def test_via_a_node_that_is_down_is_an_error_and_no_failover(cluster: ScriptedCl
         client.put("k", b"v", via="n2")
     assert exit_code_of(caught.value) == 5
     assert caught.value.hint
-    assert not attempts(cluster)
+    assert not cluster.received(ClientPut)
 
 
 def test_via_a_node_that_refuses_is_its_refusal(cluster: ScriptedCluster) -> None:
     cluster.nodes["n2"].refuse(FailureKind.UNAVAILABLE)
     with pytest.raises(UnavailableError):
         cluster.client().put("k", b"v", via="n2")
-    assert len(attempts(cluster)) == 1
+    assert len(cluster.received(ClientPut)) == 1
 
 
 def test_via_a_node_that_hung_up_asks_the_same_node_again(cluster: ScriptedCluster) -> None:
