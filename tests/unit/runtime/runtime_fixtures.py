@@ -11,7 +11,7 @@ import zmq
 
 from node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, TimingConfig
 from node.errors import StorageError
-from node.outbox import Outbox
+from node.outbox import Event, Outbox
 from node.ports import Instant
 from node.protocol.client_messages import (
     ClientReply,
@@ -179,6 +179,18 @@ class FakeStorage:
     def set_metadata(self, name: str, value: bytes) -> None:
         self.trace.append(f"set {name}")
         self.meta[name] = value
+
+
+class Journal:
+    """Notes that it was written to, and what kinds of events came."""
+
+    def __init__(self, trace: list[str]) -> None:
+        self.trace = trace
+        self.kinds: list[str] = []
+
+    def write(self, events: list[Event], now: Instant) -> None:
+        self.trace.append("events")
+        self.kinds.extend(event.kind for event in events)
 
 
 def open_transport(config: ClusterConfig, keys: Path, name: str) -> ZmqTransport:
