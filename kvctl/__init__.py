@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         NodeStartError,
         WaitTimeoutError,
     )
-    from node.errors import (
+    from kvctl_node.errors import (
         IndeterminateError,
         InvalidRequestError,
         OverloadedError,
@@ -49,11 +49,11 @@ _HOME_OF = {
     "LockedError": "kvctl.errors",
     "NodeStartError": "kvctl.errors",
     "WaitTimeoutError": "kvctl.errors",
-    "IndeterminateError": "node.errors",
-    "InvalidRequestError": "node.errors",
-    "OverloadedError": "node.errors",
-    "StoreError": "node.errors",
-    "UnavailableError": "node.errors",
+    "IndeterminateError": "kvctl_node.errors",
+    "InvalidRequestError": "kvctl_node.errors",
+    "OverloadedError": "kvctl_node.errors",
+    "StoreError": "kvctl_node.errors",
+    "UnavailableError": "kvctl_node.errors",
 }
 
 __all__ = [

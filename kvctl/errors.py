@@ -1,8 +1,8 @@
 """What kvctl itself can fail at, and the exit code each failure ends the command with.
 
-The store's own failures (`node.errors`) say what happened to a request; the errors here say what
-happened to a *command*: no such cluster, a lock that is held, a node that did not start. Both are
-`StoreError`s, one plain sentence and a hint, so that the command line prints them alike.
+The store's own failures (`kvctl_node.errors`) say what happened to a request; the errors here say
+what happened to a *command*: no such cluster, a lock that is held, a node that did not start. Both
+are `StoreError`s, one plain sentence and a hint, so that the command line prints them alike.
 
 Exit codes are an interface scripts rely on; `exit_code_of` is the one place that assigns them.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from node.errors import (
+from kvctl_node.errors import (
     ConfigError,
     IndeterminateError,
     InvalidRequestError,

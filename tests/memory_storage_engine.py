@@ -15,9 +15,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from node.errors import CorruptRecordError, StorageError, StorageFullError
-from node.ports import Hint, HintQueue, Position, Record, ScanPage, StorageStats, StoredEntry
-from node.ring.placed_keys import PlacedKeys
+from kvctl_node.errors import CorruptRecordError, StorageError, StorageFullError
+from kvctl_node.ports import Hint, HintQueue, Position, Record, ScanPage, StorageStats, StoredEntry
+from kvctl_node.ring.placed_keys import PlacedKeys
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from node.ring.key_hash import hash_of
-from node.ring.placed_keys import PlacedKeys
+from kvctl_node.ring.key_hash import hash_of
+from kvctl_node.ring.placed_keys import PlacedKeys
 
 
 def placed(places: Iterable[tuple[int, bytes]]) -> PlacedKeys:

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from node.config import (
+from kvctl_node.config import (
     ClusterConfig,
     LimitsConfig,
     NodeSpec,
@@ -23,15 +23,15 @@ from node.config import (
     RepairConfig,
     TimingConfig,
 )
-from node.ports import Instant
-from node.protocol.client_messages import (
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
     ClientScan,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerMessage,
 )
 from tests.virtual_hosts import VirtualHosts

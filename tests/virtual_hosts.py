@@ -16,18 +16,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from node.config import ClusterConfig
-from node.errors import StorageError
-from node.identity import open_identity
-from node.node import Node
-from node.outbox import Event
-from node.ports import Instant
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import StorageError
+from kvctl_node.identity import open_identity
+from kvctl_node.node import Node
+from kvctl_node.outbox import Event
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import (
     ClientReply,
     ClientRequest,
 )
-from node.protocol.codec import decode_each_reply, decode_requests, encode_replies, encode_requests
-from node.protocol.messages import (
+from kvctl_node.protocol.codec import (
+    decode_each_reply,
+    decode_requests,
+    encode_replies,
+    encode_requests,
+)
+from kvctl_node.protocol.messages import (
     PeerFrame,
 )
 from tests.memory_storage_engine import DiskImage, MemoryStorageEngine

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from node.protocol.codec import decode_peer_frame, encode_peer_frame
-from node.protocol.messages import (
+from kvctl_node.protocol.codec import decode_peer_frame, encode_peer_frame
+from kvctl_node.protocol.messages import (
     PeerFrame,
     PeerMessage,
 )

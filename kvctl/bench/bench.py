@@ -24,7 +24,7 @@ from kvctl.bench.workload import Measurement, WorkloadClient, WorkloadOptions
 from kvctl.bench.yardstick import Yardstick, measure_echo
 from kvctl.client.client import DEFAULT_TIMEOUT_S, Client, connect
 from kvctl.cluster.directory import choose_cluster
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 CLIENTS_MAX = 256
 WARM_UP_S_MAX = 1.0

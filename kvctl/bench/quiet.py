@@ -11,7 +11,7 @@ import time
 
 from kvctl.client.client import Client
 from kvctl.errors import ClusterUnreachableError
-from node.errors import UnavailableError
+from kvctl_node.errors import UnavailableError
 
 LOOK_EVERY_S = 0.25
 QUIET_SHARE = 0.2

@@ -17,7 +17,7 @@ import msgspec
 from kvctl.bench.workload import Measurement, WorkloadClient, WorkloadOptions
 from kvctl.client.client import connect
 from kvctl.errors import KvctlError
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 READY = "ready"
 GO = "go"

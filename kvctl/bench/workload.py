@@ -33,8 +33,8 @@ from kvctl.client.batch import Batch
 from kvctl.client.client import Client
 from kvctl.client.request import Pending
 from kvctl.client.results import GetResult
-from node.errors import InvalidRequestError, ProtocolError
-from node.protocol.client_messages import GetDone
+from kvctl_node.errors import InvalidRequestError, ProtocolError
+from kvctl_node.protocol.client_messages import GetDone
 
 KEY_PREFIX = "bench/"
 VALUE_BYTES_MIN = 8

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 
 def complete_cluster(incomplete: str) -> list[str]:

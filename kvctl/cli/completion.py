@@ -10,7 +10,7 @@ import typer
 
 from kvctl.cli.choices import Shell
 from kvctl.cli.invocation import Invocation, command, command_family
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 app = command_family("Set up completion for bash, zsh or fish.")
 

@@ -13,8 +13,8 @@ from kvctl.cli.guard import did_you_mean
 from kvctl.cli.invocation import Invocation, command, command_family, split_list
 from kvctl.cli.output import OutputFormat, Table
 from kvctl.errors import ClusterNotFoundError, ExitCode, KvctlError
-from node.config import QuorumConfig, load_config
-from node.errors import ConfigError, InvalidRequestError
+from kvctl_node.config import QuorumConfig, load_config
+from kvctl_node.errors import ConfigError, InvalidRequestError
 
 app = command_family("Check, show, change and explain settings.")
 

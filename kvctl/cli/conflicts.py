@@ -18,7 +18,7 @@ from kvctl.cli.data import Key, Via, format_dot, show_put, show_siblings
 from kvctl.cli.invocation import Invocation, command, command_family, text_to_bytes
 from kvctl.cli.output import one_line, print_error
 from kvctl.errors import ExitCode, KvctlError
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.client import GetResult, Version

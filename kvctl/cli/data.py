@@ -18,7 +18,7 @@ from kvctl.cli.guard import print_failure
 from kvctl.cli.invocation import Invocation, command, command_family, text_to_bytes
 from kvctl.cli.output import OutputFormat, one_line, print_error
 from kvctl.errors import ExitCode
-from node.errors import InvalidRequestError, TooLargeError
+from kvctl_node.errors import InvalidRequestError, TooLargeError
 
 if TYPE_CHECKING:
     from kvctl.client import GetResult, PutResult

@@ -17,7 +17,7 @@ from kvctl.cli.output import Table
 from kvctl.demos.library import scenario_names, scenario_text, shipped_scenario
 from kvctl.demos.scenario import Scenario, load_scenario
 from kvctl.demos.stage import Timing
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 app = command_family()
 

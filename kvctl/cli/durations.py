@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 _SECONDS_PER_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

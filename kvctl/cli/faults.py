@@ -15,12 +15,12 @@ from kvctl.cli.complete_names import complete_node
 from kvctl.cli.durations import format_duration, parse_duration
 from kvctl.cli.invocation import Invocation, command, command_family, split_list
 from kvctl.cli.output import Table
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.cluster.faults import Injected
     from kvctl.cluster.network import Network
-    from node.protocol.link_fault import LinkFault
+    from kvctl_node.protocol.link_fault import LinkFault
 
 app = command_family()
 

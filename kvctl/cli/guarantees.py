@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from node.config import QuorumConfig
+from kvctl_node.config import QuorumConfig
 
 
 class Guarantee(NamedTuple):

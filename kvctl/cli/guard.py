@@ -16,7 +16,7 @@ import typer
 
 from kvctl.cli.output import print_error, silence_stdout
 from kvctl.errors import ExitCode, exit_code_of
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 # Recent versions of Typer carry their own copy of click under a private name; the public class
 # leads to its base in old and new ones.

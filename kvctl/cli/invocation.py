@@ -22,13 +22,13 @@ from kvctl.cli.durations import parse_duration
 from kvctl.cli.guard import run_guarded
 from kvctl.cli.output import Output, OutputFormat
 from kvctl.cli.quick_parameters import QuickCommand, QuickGroup
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.client import Client
     from kvctl.cluster.directory import ClusterDirectory
     from kvctl.cluster.supervisor import Supervisor
-    from node.config import ClusterConfig
+    from kvctl_node.config import ClusterConfig
 
 REQUEST_TIMEOUT_S = 5.0
 """How long a request may take when `--timeout` does not say."""

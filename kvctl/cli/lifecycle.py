@@ -13,7 +13,7 @@ from kvctl.cli.durations import format_duration, parse_duration
 from kvctl.cli.invocation import Invocation, command, command_family, split_assignments
 from kvctl.cli.output import Table
 from kvctl.errors import ExitCode
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.cluster.facts import Finding, UpReport
@@ -100,7 +100,7 @@ def up(
     made with. It returns when every node serves and sees every other.
     """
     from kvctl.cluster.options import UpOptions
-    from node.config import load_config
+    from kvctl_node.config import load_config
 
     if foreground and no_wait:
         raise InvalidRequestError("--fg and --no-wait contradict each other.")

@@ -14,7 +14,7 @@ from kvctl.cli.complete_names import complete_node
 from kvctl.cli.durations import format_duration, parse_duration
 from kvctl.cli.invocation import Invocation, command, command_family, split_list
 from kvctl.cli.output import Table
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 app = command_family()
 

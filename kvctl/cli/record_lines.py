@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.client import GetResult

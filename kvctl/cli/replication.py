@@ -15,7 +15,7 @@ from kvctl.cli.invocation import Invocation, command, command_family, split_list
 from kvctl.cli.output import OutputFormat, Table
 from kvctl.cli.status import clear_screen
 from kvctl.errors import ClusterUnreachableError, ExitCode
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from kvctl.cluster.node_commands import Answers, NodeCommands

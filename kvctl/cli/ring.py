@@ -14,12 +14,12 @@ from kvctl.cli.complete_names import complete_node
 from kvctl.cli.invocation import Invocation, command, command_family, split_list, text_to_bytes
 from kvctl.cli.output import Table
 from kvctl.errors import ClusterUnreachableError
-from node.errors import InvalidRequestError, UnavailableError
+from kvctl_node.errors import InvalidRequestError, UnavailableError
 
 if TYPE_CHECKING:
-    from node.config import ClusterConfig
-    from node.ring.partition_map import PartitionMap
-    from node.ring.server import Server
+    from kvctl_node.config import ClusterConfig
+    from kvctl_node.ring.partition_map import PartitionMap
+    from kvctl_node.ring.server import Server
 
 app = command_family()
 
@@ -30,7 +30,7 @@ def ring(run: Invocation) -> None:
 
     SHARE is the part of all replicas a node owns, TARGET the part its capacity entitles it to.
     """
-    from node.ring.ownership import ownership
+    from kvctl_node.ring.ownership import ownership
 
     config, partition_map = _current_map(run)
     owners = [share._asdict() for share in ownership(partition_map, _servers(config))]
@@ -98,7 +98,7 @@ def where(
 
 
 def _place(partition_map: PartitionMap, key: str, unreachable: list[str]) -> dict[str, Any]:
-    from node.ring.preference_list import walk
+    from kvctl_node.ring.preference_list import walk
 
     partition = partition_map.partition_of(text_to_bytes(key))
     preference = partition_map.preference_list(partition)
@@ -142,13 +142,13 @@ def _current_map(run: Invocation) -> tuple[ClusterConfig, PartitionMap]:
             return config, client.describe().ring
     except (ClusterUnreachableError, UnavailableError):
         run.out.note("no node answers; this is computed from the configuration.")
-    from node.ring.claim import claim
+    from kvctl_node.ring.claim import claim
 
     servers = _servers(config)
     return config, claim(servers, partitions=config.partitions, n=config.quorum.n)
 
 
 def _servers(config: ClusterConfig) -> list[Server]:
-    from node.ring.server import Server
+    from kvctl_node.ring.server import Server
 
     return [Server(node.name, node.capacity, node.zone) for node in config.nodes]

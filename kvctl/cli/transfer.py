@@ -30,7 +30,7 @@ from kvctl.cli.record_lines import (
     record_document,
 )
 from kvctl.errors import ClusterUnreachableError, ExitCode, exit_code_of
-from node.errors import IndeterminateError, InvalidRequestError, StoreError
+from kvctl_node.errors import IndeterminateError, InvalidRequestError, StoreError
 
 if TYPE_CHECKING:
     from kvctl.client import Batch, Pending

@@ -27,7 +27,7 @@ from types import TracebackType
 from kvctl.client.request import Pending, PendingGet, PendingPut
 from kvctl.client.request_builder import RequestBuilder
 from kvctl.client.request_loop import RequestLoop
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 IN_FLIGHT_MAX = 65_536
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024

@@ -1,8 +1,8 @@
 """The client: one request at a time, blocking, failures as exceptions.
 
-What a caller may conclude from an exception is its type (`node.errors`): `UnavailableError` and
-`InvalidRequestError` (and their kin): definitely not applied; `IndeterminateError`: may have been
-applied, now or later; `ClusterUnreachableError`: no node could be asked.
+What a caller may conclude from an exception is its type (`kvctl_node.errors`): `UnavailableError`
+and `InvalidRequestError` (and their kin): definitely not applied; `IndeterminateError`: may have
+been applied, now or later; `ClusterUnreachableError`: no node could be asked.
 
 Retries happen below, within the timeout and under one request identity, so a put that succeeds was
 applied once however many attempts it took. See `request` for the rules.
@@ -26,9 +26,9 @@ from kvctl.client.request_builder import RequestBuilder, check_timeout
 from kvctl.client.request_loop import RequestLoop
 from kvctl.client.results import GetResult, KeyOnly, PutResult
 from kvctl.cluster.directory import open_cluster
-from node.config import ClusterConfig, QuorumConfig
-from node.errors import ConfigError, InvalidRequestError, ProtocolError
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, QuorumConfig
+from kvctl_node.errors import ConfigError, InvalidRequestError, ProtocolError
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     ClientRequest,
     ClientScan,

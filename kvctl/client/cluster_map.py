@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from node.config import QuorumConfig
-from node.protocol.client_messages import (
+from kvctl_node.config import QuorumConfig
+from kvctl_node.protocol.client_messages import (
     Description,
 )
-from node.ring.partition_map import PartitionMap
+from kvctl_node.ring.partition_map import PartitionMap
 
 
 class ClusterMap(NamedTuple):

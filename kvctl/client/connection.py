@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from node.protocol.codec import MESSAGES_PER_FRAME_MAX, encode_requests
-from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
+from kvctl_node.protocol.codec import MESSAGES_PER_FRAME_MAX, encode_requests
+from kvctl_node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 if TYPE_CHECKING:
     from kvctl.client.request import Pending

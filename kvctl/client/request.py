@@ -26,14 +26,14 @@ import msgspec
 
 from kvctl.client.results import GetResult, PutResult
 from kvctl.errors import ClusterUnreachableError
-from node.errors import (
+from kvctl_node.errors import (
     ERROR_BY_FAILURE,
     FailureKind,
     IndeterminateError,
     StoreError,
     UnavailableError,
 )
-from node.protocol.client_messages import (
+from kvctl_node.protocol.client_messages import (
     ClientPut,
     ClientReply,
     ClientRequest,

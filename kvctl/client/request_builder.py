@@ -16,10 +16,10 @@ import msgspec
 
 from kvctl.client.request import GRACE_SHARE, Pending, PendingGet, PendingPut, plan_attempt
 from kvctl.client.request_loop import RequestLoop
-from node.causality.context_token import decode_token, token_from_text
-from node.config import ClusterConfig, QuorumMode
-from node.errors import ConfigError, InvalidRequestError, TooLargeError
-from node.protocol.client_messages import (
+from kvctl_node.causality.context_token import decode_token, token_from_text
+from kvctl_node.config import ClusterConfig, QuorumMode
+from kvctl_node.errors import ConfigError, InvalidRequestError, TooLargeError
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     PutKind,

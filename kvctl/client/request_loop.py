@@ -35,15 +35,15 @@ from kvctl.client.request import (
 )
 from kvctl.client.routing import CONNECT_PATIENCE_S, Router
 from kvctl.client.upkeep import Upkeep
-from node.config import ClusterConfig
-from node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import ConfigError, InvalidRequestError, ProtocolError, StoreError
+from kvctl_node.protocol.client_messages import (
     ClientPut,
     ClientReply,
     Failed,
     PutsDone,
 )
-from node.protocol.codec import decode_replies
+from kvctl_node.protocol.codec import decode_replies
 
 SWEEP_INTERVAL_S = 0.05
 REFUSALS_MAX = 5

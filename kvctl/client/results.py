@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kvctl.errors import ConflictError
-from node.causality.causal_context import CausalContext
-from node.causality.context_token import encode_token, token_to_text
-from node.causality.epoch_folding import fold_dot, fold_version
-from node.causality.siblings import (
+from kvctl_node.causality.causal_context import CausalContext
+from kvctl_node.causality.context_token import encode_token, token_to_text
+from kvctl_node.causality.epoch_folding import fold_dot, fold_version
+from kvctl_node.causality.siblings import (
     EMPTY_OBJECT,
     Sibling,
     StoredObject,
@@ -31,7 +31,7 @@ from node.causality.siblings import (
     decode_object,
     encode_context,
 )
-from node.protocol.client_messages import (
+from kvctl_node.protocol.client_messages import (
     PutDone,
 )
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from kvctl.client.connection import Connection, ConnectionState
 from kvctl.client.request import Pending
-from node.protocol.client_messages import ClientPut, PutKind
+from kvctl_node.protocol.client_messages import ClientPut, PutKind
 
 if TYPE_CHECKING:
     from kvctl.client.cluster_map import ClusterMap

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from kvctl.client.connection import Connection, ConnectionState
 from kvctl.client.request import Pending
 from kvctl.client.routing import RECONNECT_AFTER_S
-from node.errors import ProtocolError
-from node.protocol.client_messages import ClientDescribe, Description
+from kvctl_node.errors import ProtocolError
+from kvctl_node.protocol.client_messages import ClientDescribe, Description
 
 if TYPE_CHECKING:
     from kvctl.client.request_loop import RequestLoop

@@ -19,16 +19,16 @@ from typing import Any
 import msgspec
 import zmq
 
-from node.config import ClusterConfig, NodeSpec
-from node.errors import ConfigError, ProtocolError
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, NodeSpec
+from kvctl_node.errors import ConfigError, ProtocolError
+from kvctl_node.protocol.client_messages import (
     ClientReply,
     ClientRequest,
     ClientStatus,
     StatusDone,
 )
-from node.protocol.codec import decode_each_reply, encode_requests
-from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
+from kvctl_node.protocol.codec import decode_each_reply, encode_requests
+from kvctl_node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 _RECONNECT_MS = 20
 """A node that starts is met soon after it begins to listen."""

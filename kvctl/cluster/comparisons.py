@@ -13,7 +13,7 @@ from typing import Any
 
 from kvctl.cluster.node_commands import NodeCommands
 from kvctl.errors import ClusterUnreachableError, WaitTimeoutError
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 FIELDS = (
     "a",

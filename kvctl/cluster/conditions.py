@@ -21,8 +21,8 @@ from kvctl.cluster.directory import ClusterDirectory
 from kvctl.cluster.node_commands import Answers, NodeCommands
 from kvctl.cluster.readiness import sees
 from kvctl.errors import WaitTimeoutError
-from node.config import ClusterConfig
-from node.errors import InvalidRequestError
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import InvalidRequestError
 
 BELIEFS = ("up", "suspect", "down", "left")
 _ASK_S = 0.5

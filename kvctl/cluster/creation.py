@@ -22,9 +22,9 @@ from kvctl.cluster.lifecycle import GRACE_S, start_nodes, stop_nodes
 from kvctl.cluster.options import UpOptions, new_config
 from kvctl.cluster.ports import check_ports, choose_ports, ports_of
 from kvctl.errors import PortTakenError
-from node.config import ClusterConfig
-from node.errors import StoreError
-from node.runtime.security import create_keys
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import StoreError
+from kvctl_node.runtime.security import create_keys
 
 _PORT_ATTEMPTS = 3
 

@@ -26,7 +26,7 @@ from kvctl.cluster.directory import ClusterDirectory
 from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.run_state import DeferredAction
 from kvctl.cluster.spawn import spawn_deferred
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 START = "start"
 RESUME = "resume"

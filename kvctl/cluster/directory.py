@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kvctl.errors import ClusterNotFoundError, HomeError, NewerFormatError
-from node.config import NAME_PATTERN, ClusterConfig, encode_config, load_config
-from node.errors import ConfigError
+from kvctl_node.config import NAME_PATTERN, ClusterConfig, encode_config, load_config
+from kvctl_node.errors import ConfigError
 
 FORMAT_VERSION = 1
 """Version of the layout of a cluster's directory; a directory of a newer one is refused."""

@@ -2,8 +2,8 @@
 
 Read once, just before the disk is wiped. The registry's memory is from the last time somebody
 looked; the disk knows better, since a running node may begin new actor epochs at any time. The
-database is the node's own (`node.storage`); only two values of its metadata table are read here,
-and only while no node has it open.
+database is the node's own (`kvctl_node.storage`); only two values of its metadata table are read
+here, and only while no node has it open.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from kvctl.cluster.ports import check_ports
 from kvctl.cluster.processes import FoundNode, end_processes, find_nodes
 from kvctl.cluster.run_state import RUNNING, ClusterRun, NodeRun, Registry, RegistryError
 from kvctl.errors import HomeError, LockedError, NewerFormatError, PortTakenError
-from node.config import ClusterConfig
-from node.errors import ConfigError, StoreError
-from node.runtime.security import CLIENT_KEY_NAME, create_keys, key_path
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import ConfigError, StoreError
+from kvctl_node.runtime.security import CLIENT_KEY_NAME, create_keys, key_path
 
 _OVERDUE_MS = 60_000
 """A deferred action may wait for a lock; past this, whoever should have done it is gone."""

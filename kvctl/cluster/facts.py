@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from node.config import ClusterConfig, QuorumConfig
+from kvctl_node.config import ClusterConfig, QuorumConfig
 
 UP = "up"
 UNRESPONSIVE = "unresponsive"
@@ -43,7 +43,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why, for a node that is dead or does not answer."""
     snapshot: dict[str, Any] | None = None
-    """All the node said of itself (`node.status`), None without an answer."""
+    """All the node said of itself (`kvctl_node.status`), None without an answer."""
 
 
 class QuorumStatus(msgspec.Struct, frozen=True):

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from node.errors import InvalidRequestError
-from node.protocol.link_fault import Link
+from kvctl_node.errors import InvalidRequestError
+from kvctl_node.protocol.link_fault import Link
 
 EVERYBODY = "*"
 

@@ -1,8 +1,8 @@
 """Injecting network faults into a running cluster, listing them, and healing.
 
 A fault is told to every node at either end of its links; the nodes carry it out, keep it, and lift
-it when its time is over (`node.protocol.link_fault`). kvctl only gives out the ids and says who is
-concerned, so nothing depends on it staying alive.
+it when its time is over (`kvctl_node.protocol.link_fault`). kvctl only gives out the ids and says
+who is concerned, so nothing depends on it staying alive.
 
 A node that does not answer (it is down, paused, or hangs) has the fault written into its
 `faults.json`, where it finds it when it next starts or goes on. The same with healing. So `heal`
@@ -28,9 +28,9 @@ from kvctl.cluster.observe import locate
 from kvctl.cluster.processes import ProcessState, state_of
 from kvctl.cluster.run_state import ClusterRun, Registry
 from kvctl.errors import HomeError
-from node.config import ClusterConfig
-from node.errors import InvalidRequestError, StoreError
-from node.protocol.link_fault import (
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import InvalidRequestError, StoreError
+from kvctl_node.protocol.link_fault import (
     FAULTS_FILE_NAME,
     Link,
     LinkFault,

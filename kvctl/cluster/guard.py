@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     # Imported only now: most guards have nothing to do.
     from kvctl.cluster.directory import cluster_directories
     from kvctl.cluster.supervisor import Supervisor
-    from node.errors import StoreError
+    from kvctl_node.errors import StoreError
 
     supervisor = Supervisor(home)
     for directory in cluster_directories(home):

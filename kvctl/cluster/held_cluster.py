@@ -18,8 +18,8 @@ from kvctl.cluster.observe import locate
 from kvctl.cluster.processes import ProcessIdentity, ProcessState, state_of
 from kvctl.cluster.readiness import Snapshots
 from kvctl.cluster.run_state import ClusterRun, NodeRun, Registry
-from node.config import ClusterConfig
-from node.errors import ConfigError
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import ConfigError
 
 _ASK_S = 0.5
 

@@ -29,8 +29,8 @@ from kvctl.cluster.network import Network
 from kvctl.cluster.options import UpOptions
 from kvctl.cluster.supervisor import Supervisor
 from kvctl.errors import ClusterNotFoundError
-from node.config import ClusterConfig
-from node.protocol.link_fault import LinkFault
+from kvctl_node.config import ClusterConfig
+from kvctl_node.protocol.link_fault import LinkFault
 
 if TYPE_CHECKING:
     from kvctl.client import Client
@@ -41,8 +41,8 @@ _NAME = "local"
 class Cluster:
     """A running cluster and the handle to break it. Not started before `with` or `start_all`.
 
-    The arguments are those of `kvctl up`; a `config` (`node.config.ClusterConfig`) sets everything
-    else. After `with` begins, every node serves and sees every other.
+    The arguments are those of `kvctl up`; a `config` (`kvctl_node.config.ClusterConfig`) sets
+    everything else. After `with` begins, every node serves and sees every other.
     """
 
     def __init__(

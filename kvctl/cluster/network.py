@@ -13,7 +13,7 @@ from pathlib import Path
 from kvctl.cluster.directory import ClusterDirectory
 from kvctl.cluster.fault_links import described_links, isolate_links, partition_links
 from kvctl.cluster.faults import FaultOptions, Healed, Injected, NetworkFaults
-from node.protocol.link_fault import LinkFault
+from kvctl_node.protocol.link_fault import LinkFault
 
 
 class Network:

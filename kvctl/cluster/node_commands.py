@@ -12,9 +12,9 @@ from typing import Any
 from kvctl.cluster.admin import AdminConnections
 from kvctl.cluster.directory import ClusterDirectory
 from kvctl.errors import ClusterUnreachableError
-from node.config import ClusterConfig
-from node.errors import ERROR_BY_FAILURE, InvalidRequestError
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import ERROR_BY_FAILURE, InvalidRequestError
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     Failed,

@@ -37,18 +37,18 @@ from kvctl.cluster.processes import (
 from kvctl.cluster.readiness import Snapshots
 from kvctl.cluster.run_state import RUNNING, ClusterRun
 from kvctl.cluster.spawn import last_words
-from node.config import ClusterConfig, NodeSpec
-from node.ring.claim import claim
-from node.ring.ownership import ownership
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
+from kvctl_node.config import ClusterConfig, NodeSpec
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.ownership import ownership
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
 
 _TROUBLES = {
     "corrupt": "some of its records are damaged and are not served",
     "rebuilding": "parts of it are being rebuilt from its peers, and count in no read meanwhile",
     "read-only": "it refuses writes: its disk is full or it cannot flush",
 }
-"""What a node that serves may say is wrong with it (`node.status`)."""
+"""What a node that serves may say is wrong with it (`kvctl_node.status`)."""
 _DETAILS = {
     "rebuilding": "{}",
     "quarantine_kept": "they are kept as they are, since {}",

@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from kvctl.errors import ContradictionError
-from node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, StorageConfig
-from node.errors import ConfigError
+from kvctl_node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, StorageConfig
+from kvctl_node.errors import ConfigError
 
 PORTS_PER_NODE = 3
 """Client, peer and event port, in this order from the base port."""

@@ -17,7 +17,7 @@ import psutil
 
 from kvctl.cluster.options import PORTS_PER_NODE, number_ports
 from kvctl.errors import PortTakenError
-from node.config import NodeSpec
+from kvctl_node.config import NodeSpec
 
 _FIRST_PORT = 16_384
 _LAST_PORT = 32_767

@@ -24,7 +24,7 @@ import psutil
 
 from kvctl.errors import KvctlError
 
-NODE_MODULE = "node"
+NODE_MODULE = "kvctl_node"
 DEFERRED_MODULE = "kvctl.cluster.deferred"
 _START_TOLERANCE_S = 0.5
 _POLL_S = 0.005

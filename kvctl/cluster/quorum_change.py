@@ -16,8 +16,8 @@ from kvctl.cluster.facts import QuorumChange
 from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.processes import ProcessState, state_of
 from kvctl.errors import ContradictionError
-from node.config import QuorumConfig
-from node.protocol.client_messages import (
+from kvctl_node.config import QuorumConfig
+from kvctl_node.protocol.client_messages import (
     ClientSetQuorum,
     QuorumSet,
 )

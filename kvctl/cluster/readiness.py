@@ -17,7 +17,7 @@ from kvctl.cluster.directory import ClusterDirectory
 from kvctl.cluster.processes import ProcessIdentity, ProcessState, state_of
 from kvctl.cluster.spawn import last_words, read_exit_note
 from kvctl.errors import NodeStartError, PortTakenError, WaitTimeoutError
-from node.config import ClusterConfig
+from kvctl_node.config import ClusterConfig
 
 Snapshots = dict[str, dict[str, Any]]
 

@@ -33,7 +33,7 @@ from sqlitedict import SqliteDict
 from kvctl.cluster.directory import make_private_directory
 from kvctl.cluster.processes import ProcessIdentity
 from kvctl.errors import HomeError
-from node.protocol.link_fault import LinkFault
+from kvctl_node.protocol.link_fault import LinkFault
 
 REGISTRY_NAME = "registry.sqlite"
 _TABLE = "run_state"
@@ -72,7 +72,7 @@ class NodeRun(msgspec.Struct, frozen=True):
     generation: int = 0
     """Highest ever seen. A node that starts with less on its disk has an old disk."""
     actor_epoch: int = 0
-    """Highest ever seen; see `node.identity`."""
+    """Highest ever seen; see `kvctl_node.identity`."""
     deferred: DeferredAction | None = None
 
     @property

@@ -1,8 +1,8 @@
 """Starting a node's process, detached, and reading the last words of one that ended.
 
-A node is `python -m node` in a session of its own: no terminal signal reaches it, and it outlives
-the command that started it. `-P` keeps the working directory, which is the cluster's, off the
-module path. Spawning returns at once; whether the node came to serve is `readiness`'s business.
+A node is `python -m kvctl_node` in a session of its own: no terminal signal reaches it, and it
+outlives the command that started it. `-P` keeps the working directory, which is the cluster's, off
+the module path. Spawning returns at once; whether the node came to serve is `readiness`'s business.
 """
 
 from __future__ import annotations

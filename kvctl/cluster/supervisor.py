@@ -46,8 +46,8 @@ from kvctl.cluster.processes import ProcessState, end_processes, find_deferred, 
 from kvctl.cluster.quorum_change import change_quorum
 from kvctl.cluster.run_state import ClusterRun, Registry
 from kvctl.errors import HomeError, NewerFormatError
-from node.config import ClusterConfig
-from node.errors import ConfigError, StoreError
+from kvctl_node.config import ClusterConfig
+from kvctl_node.errors import ConfigError, StoreError
 
 
 def _tell_nobody(sentence: str) -> None:

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from kvctl.demos.selection import NothingThereError, check_selection, select
 from kvctl.demos.variables import Variables
 from kvctl.errors import ExitCode
-from node.errors import ConfigError
+from kvctl_node.errors import ConfigError
 
 
 class Verdict(StrEnum):

@@ -18,7 +18,7 @@ import msgspec
 from kvctl.cli.app import COMMANDS, main
 from kvctl.cli.guard import did_you_mean, wants_json
 from kvctl.errors import ExitCode
-from node.errors import ConfigError
+from kvctl_node.errors import ConfigError
 
 
 class Outcome(NamedTuple):

@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 
 from kvctl.demos.scenario import Scenario, load_scenario
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 ENDING = ".toml"
 

@@ -36,7 +36,7 @@ from kvctl.cli.durations import parse_duration
 from kvctl.demos.check import Check
 from kvctl.demos.selection import check_selection
 from kvctl.demos.variables import NAME, Variables, names_in
-from node.config import (
+from kvctl_node.config import (
     ClusterConfig,
     LimitsConfig,
     NodeSpec,
@@ -45,7 +45,7 @@ from node.config import (
     StorageConfig,
     TimingConfig,
 )
-from node.errors import ConfigError, StoreError
+from kvctl_node.errors import ConfigError, StoreError
 
 STEPS_MAX = 200
 SCENARIO_BYTES_MAX = 1024 * 1024

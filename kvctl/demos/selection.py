@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 _CALL = re.compile(r"(?P<function>[a-z]+)\((?P<path>.*)\)\Z")
 _STEP = re.compile(

@@ -23,7 +23,7 @@ from kvctl.cluster.directory import open_cluster
 from kvctl.cluster.local_cluster import Cluster
 from kvctl.demos.scenario import Scenario
 from kvctl.errors import ContradictionError
-from node.config import ClusterConfig, TimingConfig
+from kvctl_node.config import ClusterConfig, TimingConfig
 
 FAST = 4
 """By what `fast` divides the intervals of gossip, failure detection and handoff."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from node.errors import ConfigError
+from kvctl_node.errors import ConfigError
 
 VARIABLE = re.compile(r"\$(?:(?P<name>[a-z][a-z0-9_]*)|(?P<dollar>\$)|(?P<wrong>))")
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")

@@ -37,7 +37,7 @@ from kvctl.view.partition_plan import PartitionPlan
 from kvctl.view.quorum_outlook import describe_side
 from kvctl.view.recorder import Recorder
 from kvctl.view.recording import ReplayFeed
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 __all__ = ["KvctlApp", "wall_clock_ms"]
 

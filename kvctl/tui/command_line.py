@@ -17,7 +17,7 @@ from kvctl.cluster.fault_links import described_links
 from kvctl.tui import deeds, replica_deeds
 from kvctl.tui.deeds import Deed
 from kvctl.view.state import ClusterView
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 
 class Show(NamedTuple):

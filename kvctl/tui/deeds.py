@@ -18,7 +18,7 @@ from kvctl.view.observation import OperationSeen
 from kvctl.view.partition_plan import PartitionPlan
 from kvctl.view.quorum_outlook import ClusterOutlook, cluster_outlook
 from kvctl.view.state import ClusterView
-from node.config import QuorumConfig
+from kvctl_node.config import QuorumConfig
 
 
 class Outcome(NamedTuple):

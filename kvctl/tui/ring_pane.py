@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from kvctl.tui.glyphs import MARK, Glyphs, color_of_node, sign_of_node
 from kvctl.view.ring_raster import partition_at, ring_raster, ring_strip
-from node.ring.partition_map import PartitionMap
+from kvctl_node.ring.partition_map import PartitionMap
 
 STRIP_HEIGHT_MAX = 3
 """A pane lower than this shows the circle unrolled."""

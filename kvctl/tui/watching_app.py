@@ -40,7 +40,7 @@ from kvctl.view.recorder import Recorder
 from kvctl.view.recording import ReplayFeed
 from kvctl.view.reduce import reduce
 from kvctl.view.state import ClusterView
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 
 PAINTS_PER_S = 3
 RENEWED_WITHIN_MS = QUIET_INTERVAL_MS + 500

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from kvctl.view.state import TimelineEvent
-from node.causality.trace_clock import EVENTS_PER_LIFE
+from kvctl_node.causality.trace_clock import EVENTS_PER_LIFE
 
 SHIVIZ_PATTERN = r"(?<host>\S+) (?<clock>\{.*\})\n(?<event>.*)"
 """What to tell ShiViz its log looks like."""

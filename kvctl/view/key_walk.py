@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kvctl.view.condition import cut_links, reach_of, serving_nodes
 from kvctl.view.state import ClusterView
-from node.ring.preference_list import Slot, walk
+from kvctl_node.ring.preference_list import Slot, walk
 
 
 class KeyWalk(NamedTuple):

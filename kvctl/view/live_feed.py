@@ -33,9 +33,9 @@ from kvctl.view.observation import (
     ProcessWord,
 )
 from kvctl.view.pace import LINK_EVENTS, SOONEST_MS, Pace
-from node.config import ClusterConfig, NodeSpec
-from node.errors import ProtocolError, StoreError
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, NodeSpec
+from kvctl_node.errors import ProtocolError, StoreError
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     ClientDescribe,
@@ -44,10 +44,10 @@ from node.protocol.client_messages import (
     Description,
     StatusDone,
 )
-from node.protocol.codec import decode_each_reply, encode_requests
-from node.ring.claim import claim
-from node.ring.server import Server
-from node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
+from kvctl_node.protocol.codec import decode_each_reply, encode_requests
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.server import Server
+from kvctl_node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 LOOK_INTERVAL_S = 1.0
 """How often to look whether the cluster has other nodes."""
@@ -346,7 +346,7 @@ def _answer(
 
 
 def decode_event(line: bytes) -> NodeEvent | None:
-    """An event as a node publishes it (`node.runtime.event_log`); None if it is not one."""
+    """An event as a node publishes it (`kvctl_node.runtime.event_log`); None if it is not one."""
     try:
         said = msgspec.json.decode(line, type=dict[str, Any])
         fields = {name: value for name, value in said.items() if name not in _ENVELOPE}

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from node.ring.key_hash import LEAVES_PER_PARTITION
+from kvctl_node.ring.key_hash import LEAVES_PER_PARTITION
 
 GROUP_PARTITIONS = 32
-"""Neighbouring partitions in a group; the nodes say the same (`node.replication.merkle_pair`)."""
+"""Neighbouring partitions in a group; the nodes say the same
+(`kvctl_node.replication.merkle_pair`)."""
 HASH_DIGITS = 32
 
 Pair = tuple[str, str]

@@ -58,7 +58,7 @@ class NodeAnswered(msgspec.Struct, frozen=True, tag="answer"):
     rtt_ms: float
     """From question to answer."""
     snapshot: dict[str, Any]
-    """See `node.status`."""
+    """See `kvctl_node.status`."""
     hints: tuple[dict[str, Any], ...] = ()
     """The queues of the command `hints`."""
     repair: tuple[dict[str, Any], ...] = ()
@@ -67,7 +67,7 @@ class NodeAnswered(msgspec.Struct, frozen=True, tag="answer"):
     """The faults of the command `faults`, as far as they concern this node."""
     operations: tuple[dict[str, Any], ...] = ()
     """Operations it coordinated since it was asked before, oldest first; a sample of them, if they
-    are many. See `node.replication.operation_trace`."""
+    are many. See `kvctl_node.replication.operation_trace`."""
 
 
 class NodeSilent(msgspec.Struct, frozen=True, tag="silent"):

@@ -23,8 +23,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from node.config import QuorumConfig
-from node.ring.partition_map import PartitionMap
+from kvctl_node.config import QuorumConfig
+from kvctl_node.ring.partition_map import PartitionMap
 
 
 class Reads(IntEnum):

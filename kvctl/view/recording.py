@@ -18,7 +18,7 @@ from kvctl.view.observation import Observation
 from kvctl.view.recorder import FORMAT_NAME, FORMAT_VERSION, RecordingHead
 from kvctl.view.reduce import reduce
 from kvctl.view.state import ClusterView
-from node.errors import ProtocolError
+from kvctl_node.errors import ProtocolError
 
 CHECKPOINT_EVERY = 256
 _TICK_S = 0.1

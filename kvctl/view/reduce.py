@@ -46,10 +46,10 @@ from kvctl.view.state import (
     OperationView,
     TimelineEvent,
 )
-from node.config import QuorumConfig
-from node.ring.ownership import ownership
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
+from kvctl_node.config import QuorumConfig
+from kvctl_node.ring.ownership import ownership
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
 
 CLOCK_SLACK_MS = 5
 """How far two stamps of one moment on one machine may be apart."""

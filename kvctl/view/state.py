@@ -18,8 +18,8 @@ import msgspec
 
 from kvctl.view.event_sequence import Place
 from kvctl.view.observation import ConflictsSeen, DeclaredNode, ProcessWord
-from node.config import QuorumConfig
-from node.ring.partition_map import PartitionMap
+from kvctl_node.config import QuorumConfig
+from kvctl_node.ring.partition_map import PartitionMap
 
 HISTORY_MAX = 32
 """Samples kept for a sparkline."""
@@ -65,7 +65,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Received from clients and peers since the start."""
     messages_per_s: float = 0.0
     storage: Mapping[str, Any] = {}
-    """`node.ports.StorageStats`."""
+    """`kvctl_node.ports.StorageStats`."""
     peers_reachable: tuple[str, ...] = ()
 
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from kvctl.client import GetResult, PutResult
-from node.causality.causal_context import CausalContext
-from node.causality.siblings import (
+from kvctl_node.causality.causal_context import CausalContext
+from kvctl_node.causality.siblings import (
     EMPTY_OBJECT,
     StoredObject,
     encode_context,
     encode_object,
     put_version,
 )
-from node.errors import StoreError, TooLargeError
-from node.protocol.client_messages import (
+from kvctl_node.errors import StoreError, TooLargeError
+from kvctl_node.protocol.client_messages import (
     PutDone,
 )
 

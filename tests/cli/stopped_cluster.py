@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvctl.cluster.directory import cluster_directory, make_private_directory
-from node.config import ClusterConfig, NodeSpec, QuorumConfig
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
 
 
 def make_cluster(name: str, quorum: QuorumConfig) -> None:

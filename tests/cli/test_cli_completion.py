@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from node.config import QuorumConfig
+from kvctl_node.config import QuorumConfig
 from tests.cli.cli_run import Command
 from tests.cli.stopped_cluster import make_cluster
 

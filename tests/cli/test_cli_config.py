@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvctl.cli.guarantees import explain
 from kvctl.cluster.facts import QuorumChange
 from kvctl.cluster.supervisor import Supervisor
-from node.config import QuorumConfig, load_config
+from kvctl_node.config import QuorumConfig, load_config
 from tests.cli.cli_run import Command
 from tests.cli.stopped_cluster import make_cluster
 

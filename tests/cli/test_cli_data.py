@@ -122,7 +122,7 @@ def test_put_takes_its_value_from_the_argument_or_from_standard_input(
 
 
 def _config() -> object:
-    from node.config import ClusterConfig, NodeSpec
+    from kvctl_node.config import ClusterConfig, NodeSpec
 
     return ClusterConfig(nodes=(NodeSpec("n1"),))
 

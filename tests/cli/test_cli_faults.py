@@ -7,9 +7,9 @@ import pytest
 from kvctl.cli.faults import _effect, _links, parse_share
 from kvctl.cluster.faults import Healed, Injected
 from kvctl.cluster.network import Network
-from node.config import QuorumConfig
-from node.errors import InvalidRequestError
-from node.protocol.link_fault import LinkFault
+from kvctl_node.config import QuorumConfig
+from kvctl_node.errors import InvalidRequestError
+from kvctl_node.protocol.link_fault import LinkFault
 from tests.cli.cli_run import Command
 from tests.cli.stopped_cluster import make_cluster
 
@@ -131,7 +131,7 @@ def test_what_asks_nodes_ends_with_5_when_none_answers(
     kvctl_command: Command, arguments: tuple[str, ...], home: object
 ) -> None:
     from kvctl.cluster.directory import cluster_directory
-    from node.runtime.security import create_keys
+    from kvctl_node.runtime.security import create_keys
 
     create_keys(cluster_directory("shop").keys, ["n1", "n2", "n3", "n4", "n5"])
     assert kvctl_command(*arguments).code == 5

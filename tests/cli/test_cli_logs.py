@@ -9,8 +9,8 @@ import pytest
 
 from kvctl.cli.rotated_lines import RotatedLines
 from kvctl.cluster.directory import cluster_directory
-from node.config import QuorumConfig
-from node.runtime.rotating_file import RotatingFile
+from kvctl_node.config import QuorumConfig
+from kvctl_node.runtime.rotating_file import RotatingFile
 from tests.cli.cli_run import Command
 from tests.cli.stopped_cluster import make_cluster
 

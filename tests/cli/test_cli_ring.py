@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvctl.errors import ClusterUnreachableError
-from node.config import QuorumConfig
+from kvctl_node.config import QuorumConfig
 from tests.cli.cli_run import Command
 from tests.cli.stopped_cluster import make_cluster
 

@@ -21,7 +21,7 @@ from kvctl.cluster.facts import (
 )
 from kvctl.cluster.options import UpOptions
 from kvctl.cluster.supervisor import Supervisor
-from node.config import ClusterConfig, NodeSpec, QuorumConfig
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
 from tests.cli.cli_run import Command
 from tests.cli.stopped_cluster import make_cluster
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kvctl.cli.durations import format_duration, parse_duration
 from kvctl.cli.invocation import split_assignments, split_list
 from kvctl.cli.output import one_line
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 
 @pytest.mark.parametrize(

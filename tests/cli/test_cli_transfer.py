@@ -15,8 +15,8 @@ from kvctl.cli import record_lines
 from kvctl.cli.record_lines import parse_record, read_lines, record_document
 from kvctl.client import GetResult
 from kvctl.errors import ClusterUnreachableError
-from node.causality.siblings import encode_object
-from node.errors import IndeterminateError, InvalidRequestError, UnavailableError
+from kvctl_node.causality.siblings import encode_object
+from kvctl_node.errors import IndeterminateError, InvalidRequestError, UnavailableError
 from tests.cli.cli_run import Command
 from tests.cli.fake_client import VALUE_BYTES_MAX, FakeClient, stored
 

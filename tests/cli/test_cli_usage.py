@@ -13,7 +13,7 @@ import typer.main
 from kvctl.cli.app import COMMANDS, app
 from kvctl.cli.guard import sentence, wants_json
 from kvctl.errors import ClusterUnreachableError, ConflictError
-from node.errors import (
+from kvctl_node.errors import (
     IndeterminateError,
     OverloadedError,
     StoreError,

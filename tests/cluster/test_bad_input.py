@@ -21,9 +21,15 @@ from kvctl.cluster.local_cluster import Cluster
 from kvctl.cluster.options import UpOptions
 from kvctl.cluster.supervisor import Supervisor
 from kvctl.errors import HomeError, NodeStartError, PortTakenError
-from node.config import ClusterConfig, NodeSpec, QuorumConfig, StorageConfig
-from node.errors import OverloadedError
-from node.runtime.security import CLIENT_KEY_NAME, CurveKey, key_path, load_key, load_public_key
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, StorageConfig
+from kvctl_node.errors import OverloadedError
+from kvctl_node.runtime.security import (
+    CLIENT_KEY_NAME,
+    CurveKey,
+    key_path,
+    load_key,
+    load_public_key,
+)
 
 Eventually = Callable[[Callable[[], object]], None]
 NO_LINGER_S = 10
@@ -130,7 +136,7 @@ def test_a_second_process_on_a_data_directory_is_refused_and_leaves_no_word_of_i
     directory = three_nodes.directory
     intruder = subprocess.run(
         [
-            *(sys.executable, "-P", "-m", "node"),
+            *(sys.executable, "-P", "-m", "kvctl_node"),
             *("--directory", str(directory.path), "--name", "n2", "--nonce", "feed"),
         ],
         stderr=subprocess.PIPE,

@@ -18,9 +18,9 @@ from kvctl.cluster.faults import FaultOptions
 from kvctl.cluster.local_cluster import Cluster
 from kvctl.cluster.locking import hold_lock
 from kvctl.errors import ConflictError
-from node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, TimingConfig
-from node.errors import IndeterminateError, InvalidRequestError, UnavailableError
-from node.protocol.link_fault import FAULTS_FILE_NAME
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, TimingConfig
+from kvctl_node.errors import IndeterminateError, InvalidRequestError, UnavailableError
+from kvctl_node.protocol.link_fault import FAULTS_FILE_NAME
 from tests.cli.cli_run import Command, Outcome
 from tests.soak.writers import Writer, lost_writes
 

@@ -31,8 +31,8 @@ from kvctl.errors import (
     PortTakenError,
     WaitTimeoutError,
 )
-from node.config import NodeSpec
-from node.errors import ConfigError
+from kvctl_node.config import NodeSpec
+from kvctl_node.errors import ConfigError
 
 Located = dict[str, ProcessIdentity]
 Eventually = Callable[[Callable[[], object]], None]

@@ -14,7 +14,7 @@ import pytest
 from kvctl.client import Client
 from kvctl.cluster.local_cluster import Cluster
 from kvctl.errors import ConflictError
-from node.errors import IndeterminateError, UnavailableError, WrongContextError
+from kvctl_node.errors import IndeterminateError, UnavailableError, WrongContextError
 
 NODES = ("n1", "n2", "n3", "n4", "n5")
 Eventually = Callable[[Callable[[], object]], None]

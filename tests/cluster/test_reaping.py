@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kvctl.client import Client
 from kvctl.cluster.local_cluster import Cluster
-from node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, TimingConfig
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, TimingConfig
 
 Eventually = Callable[[Callable[[], object]], None]
 KEYS = [f"k{number}" for number in range(60)]

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from node.config import StorageConfig
-from node.ports import StorageEngine
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.ports import StorageEngine
+from kvctl_node.storage.engine import SqliteStorageEngine
 from tests.memory_storage_engine import MemoryStorageEngine
 
 PARTITIONS = 8

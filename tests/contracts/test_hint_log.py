@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.ports import Hint
+from kvctl_node.ports import Hint
 from tests.contracts.test_storage_engine import Disk, MemoryDisk, SqliteDisk, record
 
 

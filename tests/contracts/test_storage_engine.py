@@ -14,9 +14,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from node.errors import CorruptRecordError, StorageFullError
-from node.ports import Position, Record, ScanPage, StorageEngine, StoredEntry
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.errors import CorruptRecordError, StorageFullError
+from kvctl_node.ports import Position, Record, ScanPage, StorageEngine, StoredEntry
+from kvctl_node.storage.engine import SqliteStorageEngine
 from tests.contracts.disks import PARTITIONS, Disk, MemoryDisk, SqliteDisk
 from tests.placing import placed
 

@@ -1,8 +1,8 @@
 """What scenarios read out of an answer."""
 
-from node.causality.context_token import encode_token
-from node.causality.siblings import decode_object, encode_context
-from node.protocol.client_messages import GetDone
+from kvctl_node.causality.context_token import encode_token
+from kvctl_node.causality.siblings import decode_object, encode_context
+from kvctl_node.protocol.client_messages import GetDone
 
 
 def values(reply):

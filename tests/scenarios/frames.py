@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerMessage,
 )
 from tests.virtual_cluster import VirtualCluster

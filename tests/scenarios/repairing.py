@@ -1,14 +1,14 @@
 """Steps that scenarios of repair share: commands, disks filled and wiped, messages lost."""
 
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
-from node.config import RepairConfig
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
+from kvctl_node.config import RepairConfig
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     PutDone,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaPut,
 )
 

@@ -2,25 +2,25 @@
 
 import pytest
 
-from node.causality.siblings import decode_object, encode_object
-from node.config import RepairConfig
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_object, encode_object
+from kvctl_node.config import RepairConfig
+from kvctl_node.protocol.client_messages import (
     ClientAdmin,
     Failed,
     PutDone,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaPut,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     MerkleKeys,
     MerkleQuery,
     MerkleReply,
     RepairKeys,
     RepairKeysReply,
 )
-from node.replication.merkle_pair import MerkleLevel
+from kvctl_node.replication.merkle_pair import MerkleLevel
 from tests.scenarios.repairing import (
     BY_COMMAND_ONLY,
     admin,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     PutDone,
     PutKind,
     ScanDone,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerFrame,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     RepairKeysReply,
 )
-from node.replication.doubted_copies import DOUBTED_MAX
+from kvctl_node.replication.doubted_copies import DOUBTED_MAX
 from tests.scenarios.answers import values
 from tests.virtual_cluster import VirtualCluster
 

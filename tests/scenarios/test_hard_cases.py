@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from node.causality.siblings import decode_context, decode_object
-from node.config import RepairConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_context, decode_object
+from kvctl_node.config import RepairConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     GetDone,
     PutDone,
     PutKind,
     RepairMode,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     Forward,
     PeerFrame,
     ReplicaRefused,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     MerkleQuery,
 )
 from tests.virtual_cluster import VirtualCluster

@@ -8,9 +8,9 @@ from collections import Counter
 import msgspec
 import pytest
 
-from node.config import QuorumConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.config import QuorumConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
@@ -19,7 +19,7 @@ from node.protocol.client_messages import (
     PutDone,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerFrame,
     PeerMessage,
     ReplicaGet,

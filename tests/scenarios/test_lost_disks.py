@@ -2,23 +2,23 @@
 
 import pytest
 
-from node.config import RepairConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.config import RepairConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     GetDone,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaGetReply,
     ReplicaPut,
     ReplicaState,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     MerkleQuery,
     MerkleReply,
 )
-from node.replication.key_listing import readable
+from kvctl_node.replication.key_listing import readable
 from tests.scenarios.answers import values
 from tests.scenarios.repairing import (
     drop_hints,

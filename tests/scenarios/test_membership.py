@@ -2,12 +2,12 @@
 
 import pytest
 
-from node.membership.failure_detector import Belief
-from node.node import Node
-from node.protocol.client_messages import (
+from kvctl_node.membership.failure_detector import Belief
+from kvctl_node.node import Node
+from kvctl_node.protocol.client_messages import (
     PutDone,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     GossipDeltas,
     GossipReply,
     PingAck,

@@ -3,11 +3,11 @@
 import pytest
 
 from kvctl.view.merkle_descent import Level, Place, children_of, keys_of
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
-from node.config import RepairConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.siblings import EMPTY_OBJECT, encode_object, put_version
+from kvctl_node.config import RepairConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     Failed,

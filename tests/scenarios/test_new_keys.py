@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, put_version
-from node.config import LimitsConfig
-from node.errors import FailureKind
-from node.ports import Record
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.siblings import EMPTY_OBJECT, decode_object, encode_object, put_version
+from kvctl_node.config import LimitsConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.ports import Record
+from kvctl_node.protocol.client_messages import (
     ClientReply,
     Failed,
     PutDone,
@@ -21,11 +21,11 @@ from node.protocol.client_messages import (
     PutsDone,
     ReplyMessage,
 )
-from node.protocol.codec import encode_replies
-from node.protocol.messages import PeerFrame, ReplicaPut, ReplicaPuts
-from node.replication import new_copies, put_batch, replica_service, request_batch
-from node.replication.put_batch import batches_of_puts
-from node.ring.placed_keys import PlacedKeys
+from kvctl_node.protocol.codec import encode_replies
+from kvctl_node.protocol.messages import PeerFrame, ReplicaPut, ReplicaPuts
+from kvctl_node.replication import new_copies, put_batch, replica_service, request_batch
+from kvctl_node.replication.put_batch import batches_of_puts
+from kvctl_node.ring.placed_keys import PlacedKeys
 from tests import virtual_hosts
 from tests.memory_storage_engine import MemoryStorageEngine
 from tests.scenarios.answers import token_of, values

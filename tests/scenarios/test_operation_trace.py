@@ -2,14 +2,14 @@
 
 import pytest
 
-from node.protocol.client_messages import (
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     Failed,
     PutDone,
     PutKind,
 )
-from node.replication.operation_trace import BURST_MAX, KEPT_MAX, LEASE_S
+from kvctl_node.replication.operation_trace import BURST_MAX, KEPT_MAX, LEASE_S
 from tests.virtual_cluster import VirtualCluster
 
 

@@ -1,14 +1,14 @@
 """An overwriting put in one round, and in two where a replica held something else."""
 
-from node.causality.causal_context import Dot
-from node.causality.recent_requests import RecentRequests, decode_recent, encode_recent
-from node.causality.siblings import decode_object
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import Dot
+from kvctl_node.causality.recent_requests import RecentRequests, decode_recent, encode_recent
+from kvctl_node.causality.siblings import decode_object
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     PutDone,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaGet,
     ReplicaPut,
     ReplicaPutAck,

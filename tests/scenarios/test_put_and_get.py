@@ -2,9 +2,9 @@
 
 import pytest
 
-from node.causality.siblings import decode_object
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_object
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     GetDone,
     PutDone,
@@ -12,13 +12,13 @@ from node.protocol.client_messages import (
     RepairMode,
     ScanDone,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     Forward,
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutAck,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     HandoffPut,
 )
 from tests.scenarios.answers import token_of, values
@@ -288,7 +288,7 @@ def test_a_put_over_a_damaged_copy_uses_a_new_actor():
 
 
 def test_a_node_over_its_limit_of_requests_answers_overloaded():
-    from node.config import LimitsConfig
+    from kvctl_node.config import LimitsConfig
 
     cluster = VirtualCluster(3, limits=LimitsConfig(requests_in_flight_max=2))
     cluster.isolate(["n1"])
@@ -318,7 +318,7 @@ def loses_writes_to(cluster, node):
 
 
 def scan_all(cluster, via, *, limit):
-    from node.protocol.client_messages import ClientScan
+    from kvctl_node.protocol.client_messages import ClientScan
 
     found, partition, key = {}, 0, b""
     while partition >= 0:

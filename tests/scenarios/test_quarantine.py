@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from node.config import RepairConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.config import RepairConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     PutDone,
 )

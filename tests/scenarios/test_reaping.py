@@ -2,16 +2,16 @@
 
 import pytest
 
-from node.causality.siblings import decode_object, encode_object
-from node.config import RepairConfig, TimingConfig
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_object, encode_object
+from kvctl_node.config import RepairConfig, TimingConfig
+from kvctl_node.protocol.client_messages import (
     PutDone,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaPut,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     HandoffPut,
     ReapAnswer,
     ReapDone,

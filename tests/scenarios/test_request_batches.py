@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from node.causality.siblings import decode_object
-from node.config import LimitsConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_object
+from kvctl_node.config import LimitsConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
     ClientGet,
@@ -19,14 +19,14 @@ from node.protocol.client_messages import (
     PutKind,
     RepairMode,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerMessage,
     ReplicaGet,
     ReplicaGets,
     ReplicaPut,
     ReplicaPuts,
 )
-from node.replication import request_batch
+from kvctl_node.replication import request_batch
 from tests.scenarios.answers import values
 from tests.scenarios.frames import (
     KEYS,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from node.causality.siblings import decode_context
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_context
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     PutDone,
     PutKind,

@@ -2,16 +2,16 @@
 
 import pytest
 
-from node.causality.siblings import decode_object
-from node.config import LimitsConfig
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_object
+from kvctl_node.config import LimitsConfig
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     Failed,
     GetDone,
     PutDone,
     PutKind,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     HandoffAck,
     HandoffPut,
 )

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from node.causality.causal_context import CausalContext, Dot
-from node.causality.siblings import (
+from kvctl_node.causality.causal_context import CausalContext, Dot
+from kvctl_node.causality.siblings import (
     StoredObject,
     decode_object,
     digest_of,
@@ -21,28 +21,28 @@ from node.causality.siblings import (
     merge_objects,
     replace_version,
 )
-from node.causality.trace_clock import TraceClock
-from node.identity import NodeIdentity, open_identity
-from node.node import Node
-from node.ports import Record, StorageEngine
-from node.protocol.client_messages import (
+from kvctl_node.causality.trace_clock import TraceClock
+from kvctl_node.identity import NodeIdentity, open_identity
+from kvctl_node.node import Node
+from kvctl_node.ports import Record, StorageEngine
+from kvctl_node.protocol.client_messages import (
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaState,
 )
-from node.replication import replica, request_checks
-from node.replication.coordination import Coordination
-from node.replication.doubted_copies import DoubtedCopies
-from node.replication.get_coordinator import GetCoordinator
-from node.replication.hinted_handoff import HintedHandoff
-from node.replication.prior_read import PriorRead
-from node.replication.put_coordinator import PutCoordinator
-from node.replication.quorum import Quorum
-from node.replication.read_round import ReadRound
-from node.replication.replica import Minted, Replica
-from node.replication.replica_service import ReplicaService
-from node.replication.request_batch import RequestBatch
+from kvctl_node.replication import replica, request_checks
+from kvctl_node.replication.coordination import Coordination
+from kvctl_node.replication.doubted_copies import DoubtedCopies
+from kvctl_node.replication.get_coordinator import GetCoordinator
+from kvctl_node.replication.hinted_handoff import HintedHandoff
+from kvctl_node.replication.prior_read import PriorRead
+from kvctl_node.replication.put_coordinator import PutCoordinator
+from kvctl_node.replication.quorum import Quorum
+from kvctl_node.replication.read_round import ReadRound
+from kvctl_node.replication.replica import Minted, Replica
+from kvctl_node.replication.replica_service import ReplicaService
+from kvctl_node.replication.request_batch import RequestBatch
 from tests import virtual_hosts
 from tests.virtual_hosts import DeathStep, Host, VirtualHosts
 

@@ -14,11 +14,11 @@ from typing import Protocol
 
 import msgspec
 
-from node.causality.causal_context import EMPTY_CONTEXT, CausalContext
-from node.causality.context_token import encode_token
-from node.causality.siblings import decode_context, decode_object, encode_context
-from node.errors import FailureKind
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT, CausalContext
+from kvctl_node.causality.context_token import encode_token
+from kvctl_node.causality.siblings import decode_context, decode_object, encode_context
+from kvctl_node.errors import FailureKind
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,

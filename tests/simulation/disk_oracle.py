@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from node.causality.causal_context import Dot
-from node.causality.siblings import Sibling, StoredObject
-from node.ports import Hint, Position, Record
+from kvctl_node.causality.causal_context import Dot
+from kvctl_node.causality.siblings import Sibling, StoredObject
+from kvctl_node.ports import Hint, Position, Record
 from tests.memory_storage_engine import MemoryStorageEngine
 from tests.simulation.history import KeyHistory, Version
 from tests.simulation.oracle import Oracle, decoded, text_of

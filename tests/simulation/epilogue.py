@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.context_token import encode_token
-from node.causality.siblings import decode_context, decode_object, encode_context
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.context_token import encode_token
+from kvctl_node.causality.siblings import decode_context, decode_object, encode_context
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     GetDone,

@@ -19,16 +19,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.causality.trace_clock import TraceClock
-from node.config import TimingConfig
-from node.membership.digest import decode_digest
-from node.membership.failure_detector import window_ms
-from node.membership.gossip import Gossip
-from node.membership.gossip_targets import ProbeOrder
-from node.membership.member import Member, StateKey, member_id
-from node.membership.removed_members import RemovedMembers
-from node.protocol.codec import encode_peer_frame
-from node.protocol.messages import (
+from kvctl_node.causality.trace_clock import TraceClock
+from kvctl_node.config import TimingConfig
+from kvctl_node.membership.digest import decode_digest
+from kvctl_node.membership.failure_detector import window_ms
+from kvctl_node.membership.gossip import Gossip
+from kvctl_node.membership.gossip_targets import ProbeOrder
+from kvctl_node.membership.member import Member, StateKey, member_id
+from kvctl_node.membership.removed_members import RemovedMembers
+from kvctl_node.protocol.codec import encode_peer_frame
+from kvctl_node.protocol.messages import (
     GossipDigest,
     PeerFrame,
     PeerMessage,

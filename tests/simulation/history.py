@@ -10,8 +10,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 
-from node.causality.causal_context import CausalContext, Dot
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import CausalContext, Dot
+from kvctl_node.protocol.client_messages import (
     PutKind,
 )
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from node.causality.causal_context import CausalContext
-from node.causality.siblings import StoredObject, decode_object
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import CausalContext
+from kvctl_node.causality.siblings import StoredObject, decode_object
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
@@ -25,7 +25,7 @@ from node.protocol.client_messages import (
     PutDone,
     PutKind,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     Forward,
     ForwardReply,
     PeerMessage,
@@ -40,7 +40,7 @@ from node.protocol.messages import (
     ReplicaSame,
     ReplicaState,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     HandoffAck,
     HandoffPut,
     RepairKeys,

@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 
-from node.config import (
+from kvctl_node.config import (
     ClusterConfig,
     LimitsConfig,
     NodeSpec,

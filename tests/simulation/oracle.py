@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from node.causality.causal_context import Dot
-from node.causality.siblings import Sibling, StoredObject, decode_context, decode_object
-from node.protocol.client_messages import (
+from kvctl_node.causality.causal_context import Dot
+from kvctl_node.causality.siblings import Sibling, StoredObject, decode_context, decode_object
+from kvctl_node.protocol.client_messages import (
     PutDone,
     PutKind,
 )

@@ -16,16 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from node.causality.siblings import decode_object
-from node.node import Node
-from node.outbox import Event
-from node.protocol.client_messages import (
+from kvctl_node.causality.siblings import decode_object
+from kvctl_node.node import Node
+from kvctl_node.outbox import Event
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,
     PutDone,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerFrame,
     PeerMessage,
 )

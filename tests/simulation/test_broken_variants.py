@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from node.config import QuorumConfig
+from kvctl_node.config import QuorumConfig
 from tests.simulation import broken_variants as variants
 from tests.simulation.broken_variants import Variant
 from tests.simulation.options import Action, Fault, Options

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from node.membership import gossip
+from kvctl_node.membership import gossip
 from tests.simulation.gossip_scaling import measure
 
 

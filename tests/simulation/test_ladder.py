@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     ReplicaGet,
     ReplicaPutAck,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     HandoffAck,
 )
 from tests.simulation import broken_variants

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from node.outbox import Event
-from node.protocol.messages import (
+from kvctl_node.outbox import Event
+from kvctl_node.protocol.messages import (
     PeerFrame,
 )
 from tests.simulation.violation import Violation

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import kvctl
-from node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, StorageConfig
-from node.errors import StoreError
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, StorageConfig
+from kvctl_node.errors import StoreError
 
 DAMAGED = "n2"
 HEALS_WITHIN_S = 60.0

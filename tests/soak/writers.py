@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import kvctl
 from kvctl.client.request import Pending
-from node.errors import IndeterminateError, StoreError
-from node.protocol.client_messages import ClientPut
+from kvctl_node.errors import IndeterminateError, StoreError
+from kvctl_node.protocol.client_messages import ClientPut
 
 KEYS_PER_WRITER = 2000
 

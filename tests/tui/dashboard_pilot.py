@@ -24,7 +24,7 @@ from kvctl.view.observation import (
 )
 from kvctl.view.recorder import Recorder
 from kvctl.view.scripted_feed import ScriptedFeed
-from node.errors import StoreError
+from kvctl_node.errors import StoreError
 from tests.unit.view.cluster_story import BEGAN_MS, NAMES, all_up, answered, put_seen
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from kvctl.cluster.local_cluster import Cluster
-from node.config import ClusterConfig, NodeSpec, RepairConfig
+from kvctl_node.config import ClusterConfig, NodeSpec, RepairConfig
 from tests.tui.test_dashboard_pty import dashboard, shows_all_up
 
 DOWN, PAGE_MARKS = "\x1b[B", ("SEES", "endpoint", "VERSIONS", "HOLDER", "PAIR", "EVENT", "LINE")

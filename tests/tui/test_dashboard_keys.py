@@ -15,7 +15,7 @@ from kvctl.view.observation import Observation, ProcessWord
 from kvctl.view.recorder import Recorder
 from kvctl.view.recording import ReplayFeed, read_recording
 from kvctl.view.scripted_feed import ScriptedFeed
-from node.errors import UnavailableError
+from kvctl_node.errors import UnavailableError
 from tests.tui.dashboard_pilot import NAMES, NOW_MS, Dashboard, busy_cluster, run_dashboard
 from tests.unit.view.cluster_story import BEGAN_MS, all_up, answered, cluster_seen, silent
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE_ROOTS = (ROOT, ROOT / "node")
+"""Where the packages lie: `kvctl` at the top, `kvctl_node` in the folder `node`."""
 WORLD = {
     "asyncio",
     "ctypes",
@@ -39,22 +41,28 @@ WORLD = {
 """Modules through which time, chance, threads, the disk and the network come in."""
 
 PURE_FOR_KVCTL = (
-    "node.causality",
-    "node.config",
-    "node.errors",
-    "node.outbox",
-    "node.ports",
-    "node.protocol",
-    "node.ring",
+    "kvctl_node.causality",
+    "kvctl_node.config",
+    "kvctl_node.errors",
+    "kvctl_node.outbox",
+    "kvctl_node.ports",
+    "kvctl_node.protocol",
+    "kvctl_node.ring",
 )
 """What kvctl may use of the node; and one module of its runtime, to make and load keys."""
-KEYS = "node.runtime.security"
+KEYS = "kvctl_node.runtime.security"
 
 
 def sources(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
+    found = sorted(path for root in SOURCE_ROOTS for path in (root / package).rglob("*.py"))
     assert found, f"no sources of {package}"
     return found
+
+
+def module_parts(path: Path) -> tuple[str, ...]:
+    """("kvctl_node", "ring", "claim") for the file of that module."""
+    [root] = [root for root in reversed(SOURCE_ROOTS) if path.is_relative_to(root)][:1]
+    return path.relative_to(root).with_suffix("").parts
 
 
 def is_type_checking(test: ast.expr) -> bool:
@@ -78,7 +86,7 @@ def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
 def imports_of(path: Path) -> set[str]:
     """Every module a file may import when it runs, with the names taken from it appended."""
     tree = ast.parse(path.read_bytes(), str(path))
-    package = path.relative_to(ROOT).with_suffix("").parts
+    package = module_parts(path)
     found: set[str] = set()
     for node in running_nodes(tree):
         if isinstance(node, ast.Import):
@@ -117,8 +125,8 @@ def core_sources() -> list[Path]:
     outside = ("runtime", "storage")
     return [
         path
-        for path in sources("node")
-        if path.relative_to(ROOT / "node").parts[0] not in (*outside, "__main__.py")
+        for path in sources("kvctl_node")
+        if module_parts(path)[1] not in (*outside, "__main__")
     ]
 
 
@@ -139,7 +147,7 @@ def test_the_core_imports_neither_runtime_nor_storage() -> None:
         f"{path.relative_to(ROOT)} imports {module}"
         for path in core_sources()
         for module in imports_of(path)
-        if is_within(module, "node.runtime") or is_within(module, "node.storage")
+        if is_within(module, "kvctl_node.runtime") or is_within(module, "kvctl_node.storage")
     ]
     assert broken == []
 
@@ -148,9 +156,9 @@ def test_storage_and_runtime_do_not_know_each_other() -> None:
     broken = [
         f"{path.relative_to(ROOT)} imports {module}"
         for one, other in (("runtime", "storage"), ("storage", "runtime"))
-        for path in sources(f"node/{one}")
+        for path in sources(f"kvctl_node/{one}")
         for module in imports_of(path)
-        if is_within(module, f"node.{other}")
+        if is_within(module, f"kvctl_node.{other}")
     ]
     assert broken == []
 
@@ -158,12 +166,12 @@ def test_storage_and_runtime_do_not_know_each_other() -> None:
 @pytest.mark.parametrize(
     ("module", "places"),
     [
-        ("zmq", ("node/runtime",)),
-        ("sqlite3", ("node/storage",)),
-        ("threading", ("node/storage",)),
+        ("zmq", ("node/kvctl_node/runtime",)),
+        ("sqlite3", ("node/kvctl_node/storage",)),
+        ("threading", ("node/kvctl_node/storage",)),
         ("asyncio", ()),
-        ("signal", ("node/runtime",)),
-        ("subprocess", ("node/runtime",)),
+        ("signal", ("node/kvctl_node/runtime",)),
+        ("subprocess", ("node/kvctl_node/runtime",)),
     ],
 )
 def test_in_the_node_each_door_to_the_world_is_in_one_place(
@@ -171,7 +179,7 @@ def test_in_the_node_each_door_to_the_world_is_in_one_place(
 ) -> None:
     broken = [
         str(path.relative_to(ROOT))
-        for path in sources("node")
+        for path in sources("kvctl_node")
         if any(is_within(one, module) for one in imports_of(path))
         and not str(path.relative_to(ROOT)).startswith(places)
     ]
@@ -181,7 +189,7 @@ def test_in_the_node_each_door_to_the_world_is_in_one_place(
 def test_the_node_never_imports_kvctl() -> None:
     broken = [
         f"{path.relative_to(ROOT)} imports {module}"
-        for path in sources("node")
+        for path in sources("kvctl_node")
         for module in imports_of(path)
         if is_within(module, "kvctl")
     ]
@@ -193,18 +201,18 @@ def test_kvctl_uses_of_the_node_only_what_is_pure() -> None:
         f"{path.relative_to(ROOT)} imports {module}"
         for path in sources("kvctl")
         for module in imports_of(path)
-        if is_within(module, "node")
+        if is_within(module, "kvctl_node")
         and not any(is_within(module, allowed) for allowed in (*PURE_FOR_KVCTL, KEYS))
     ]
     assert broken == []
 
 
 def test_what_kvctl_uses_for_keys_stays_small() -> None:
-    """`node.runtime.security` must not drag the rest of the runtime into kvctl."""
-    imported = imports_of(ROOT / "node/runtime/security.py")
-    assert {module for module in imported if is_within(module, "node")} == {
-        "node.config.NAME_PATTERN",
-        "node.errors.ConfigError",
+    """`kvctl_node.runtime.security` must not drag the rest of the runtime into kvctl."""
+    imported = imports_of(ROOT / "node/kvctl_node/runtime/security.py")
+    assert {module for module in imported if is_within(module, "kvctl_node")} == {
+        "kvctl_node.config.NAME_PATTERN",
+        "kvctl_node.errors.ConfigError",
     }
 
 
@@ -213,7 +221,7 @@ def test_what_kvctl_uses_for_keys_stays_small() -> None:
     [
         ("kvctl", {"textual", "typer", "psutil", "zmq", "sqlitedict"}),
         ("kvctl.client", {"textual", "typer", "psutil", "sqlitedict", "asyncio"}),
-        ("node.__main__", {"textual", "typer", "psutil", "sqlitedict", "asyncio", "kvctl"}),
+        ("kvctl_node.__main__", {"textual", "typer", "psutil", "sqlitedict", "asyncio", "kvctl"}),
     ],
 )
 def test_a_quick_start_stays_quick(module: str, unwanted: set[str]) -> None:

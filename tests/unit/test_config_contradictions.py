@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from node.config import ClusterConfig, NodeSpec, QuorumConfig, parse_config
-from node.errors import ConfigError
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, parse_config
+from kvctl_node.errors import ConfigError
 
 
 def refusal(toml: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.identity import REBUILDING, REBUILDING_PARTITIONS, mark_clean_stop, open_identity
+from kvctl_node.identity import REBUILDING, REBUILDING_PARTITIONS, mark_clean_stop, open_identity
 from tests.memory_storage_engine import MemoryStorageEngine
 
 

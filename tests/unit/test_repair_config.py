@@ -2,8 +2,8 @@
 
 import pytest
 
-from node.config import RepairConfig, TimingConfig
-from node.errors import ConfigError
+from kvctl_node.config import RepairConfig, TimingConfig
+from kvctl_node.errors import ConfigError
 
 
 def test_the_defaults_agree_with_each_other():

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.timers import RESOLUTION_MS, DeadlineWheel
+from kvctl_node.timers import RESOLUTION_MS, DeadlineWheel
 
 
 @given(st.lists(st.integers(0, 5000), max_size=50), st.lists(st.integers(1, 400), max_size=60))

@@ -20,7 +20,7 @@ from kvctl.tui.text_pane import TextPane
 from kvctl.view.feed import FeedKind
 from kvctl.view.merkle_descent import Child, KeySeen, Level, LevelSeen, Pair, Place, child_name
 from kvctl.view.state import ClusterView, MerklePairView
-from node.ring.partition_map import PartitionMap
+from kvctl_node.ring.partition_map import PartitionMap
 
 PAIR_COLUMNS = (
     Column("PAIR", 9),

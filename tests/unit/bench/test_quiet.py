@@ -8,7 +8,7 @@ import pytest
 
 from kvctl.bench import quiet
 from kvctl.client.client import Client
-from node.errors import UnavailableError
+from kvctl_node.errors import UnavailableError
 
 
 class Nodes:

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from kvctl.bench.workload import Measurement, WorkloadClient, WorkloadOptions
-from node.errors import FailureKind, InvalidRequestError, ProtocolError
-from node.protocol.client_messages import (
+from kvctl_node.errors import FailureKind, InvalidRequestError, ProtocolError
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.causality.causal_context import EMPTY_CONTEXT, CausalContext, Ordering
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT, CausalContext, Ordering
 
 ACTORS = ("n1#1", "n2#1", "n3#2")
 dots = st.tuples(st.sampled_from(ACTORS), st.integers(1, 6))

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from node.causality.causal_context import EMPTY_CONTEXT, CausalContext
-from node.causality.epoch_folding import fold_version
-from node.causality.siblings import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT, CausalContext
+from kvctl_node.causality.epoch_folding import fold_version
+from kvctl_node.causality.siblings import (
     EMPTY_OBJECT,
     StoredObject,
     decode_object,

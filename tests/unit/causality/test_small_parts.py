@@ -4,23 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.causality.causal_context import EMPTY_CONTEXT, CausalContext, Dot
-from node.causality.context_token import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT, CausalContext, Dot
+from kvctl_node.causality.context_token import (
     decode_token,
     encode_token,
     token_from_text,
     token_to_text,
 )
-from node.causality.epoch_folding import fold_dot, fold_version
-from node.causality.recent_requests import (
+from kvctl_node.causality.epoch_folding import fold_dot, fold_version
+from kvctl_node.causality.recent_requests import (
     NO_REQUESTS,
     RecentRequests,
     decode_recent,
     encode_recent,
 )
-from node.causality.siblings import Sibling, StoredObject, encode_context
-from node.causality.truncation import truncate_context
-from node.errors import WrongContextError
+from kvctl_node.causality.siblings import Sibling, StoredObject, encode_context
+from kvctl_node.causality.truncation import truncate_context
+from kvctl_node.errors import WrongContextError
 
 CONTEXT = CausalContext((("n1#1", 3, 30), ("n2#1", 1, 10)), (("n3#1", 4, 5),))
 TOKEN = encode_token(encode_context(CONTEXT), cluster_id="c", key=b"k")

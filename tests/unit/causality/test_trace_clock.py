@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.causality.trace_clock import (
+from kvctl_node.causality.trace_clock import (
     ENCODED_BYTES_MAX,
     ENTRIES_MAX,
     EVENTS_PER_LIFE,
@@ -14,7 +14,7 @@ from node.causality.trace_clock import (
     TraceClock,
     decode_trace_clock,
 )
-from node.errors import ProtocolError
+from kvctl_node.errors import ProtocolError
 
 LONGEST_NAME = "n" + "x" * 27
 
@@ -72,7 +72,7 @@ def test_the_same_bytes_from_a_sender_are_not_looked_into_again(
     clock, other = TraceClock("n1"), TraceClock("n2")
     other.advance()
     clock.merge("n2", other.encoded())
-    monkeypatch.setattr("node.causality.trace_clock.decode_trace_clock", None)
+    monkeypatch.setattr("kvctl_node.causality.trace_clock.decode_trace_clock", None)
     clock.merge("n2", bytes(other.encoded()))
 
 

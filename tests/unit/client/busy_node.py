@@ -7,7 +7,7 @@ import threading
 from kvctl.client.client import Client
 from kvctl.client.connection import Connection, ConnectionState
 from kvctl.client.request import Pending, PendingGet, PendingPut
-from node.protocol.client_messages import ClientPut, ClientReply, ClientRequest
+from kvctl_node.protocol.client_messages import ClientPut, ClientReply, ClientRequest
 from tests.unit.client.scripted_node import (
     DEADLINE_S,
     ScriptedCluster,

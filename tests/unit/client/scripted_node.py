@@ -16,17 +16,17 @@ from typing import TypeVar
 import zmq
 
 from kvctl.client.client import Client
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.context_token import decode_token
-from node.causality.siblings import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.context_token import decode_token
+from kvctl_node.causality.siblings import (
     EMPTY_OBJECT,
     StoredObject,
     encode_context,
     encode_object,
     put_version,
 )
-from node.config import ClusterConfig, NodeSpec, QuorumConfig, TimingConfig
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, TimingConfig
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     ClientGet,
     ClientPut,
@@ -45,11 +45,11 @@ from node.protocol.client_messages import (
     ScanDone,
     StatusDone,
 )
-from node.protocol.codec import decode_requests, encode_replies
-from node.ring.claim import claim
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
-from node.runtime.security import create_keys, key_path, load_key
+from kvctl_node.protocol.codec import decode_requests, encode_replies
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
+from kvctl_node.runtime.security import create_keys, key_path, load_key
 
 _Request = TypeVar("_Request")
 

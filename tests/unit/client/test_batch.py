@@ -8,8 +8,8 @@ import pytest
 
 from kvctl.client import batch as batch_module
 from kvctl.client.request import Pending
-from node.errors import FailureKind, IndeterminateError, InvalidRequestError, UnavailableError
-from node.protocol.client_messages import (
+from kvctl_node.errors import FailureKind, IndeterminateError, InvalidRequestError, UnavailableError
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientReply,

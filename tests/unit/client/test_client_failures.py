@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from kvctl.client import request_loop, routing
 from kvctl.client.request import ATTEMPT_LEAST_S, plan_attempt
 from kvctl.errors import ClusterUnreachableError, exit_code_of
-from node.errors import (
+from kvctl_node.errors import (
     FailureKind,
     IndeterminateError,
     UnavailableError,
 )
-from node.protocol.client_messages import (
+from kvctl_node.protocol.client_messages import (
     ClientPut,
     ClientReply,
     ClientRequest,

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from kvctl.errors import ClusterUnreachableError, exit_code_of
-from node.errors import (
+from kvctl_node.errors import (
     FailureKind,
     IndeterminateError,
     InvalidRequestError,
@@ -18,7 +18,7 @@ from node.errors import (
     UnavailableError,
     WrongContextError,
 )
-from node.protocol.client_messages import (
+from kvctl_node.protocol.client_messages import (
     ClientPut,
     ClientReply,
     ClientRequest,

@@ -8,9 +8,9 @@ import pytest
 
 from kvctl.client.client import Client
 from kvctl.errors import ConflictError
-from node.config import ClusterConfig, NodeSpec
-from node.errors import ConfigError, InvalidRequestError, TooLargeError, WrongContextError
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, NodeSpec
+from kvctl_node.errors import ConfigError, InvalidRequestError, TooLargeError, WrongContextError
+from kvctl_node.protocol.client_messages import (
     ClientGet,
     ClientPut,
     ClientSetQuorum,

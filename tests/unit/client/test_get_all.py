@@ -8,9 +8,9 @@ import pytest
 
 from kvctl.client import request_builder
 from kvctl.client.request import Pending, PendingGet
-from node.config import QuorumMode
-from node.errors import InvalidRequestError
-from node.protocol.client_messages import ClientGet, RepairMode
+from kvctl_node.config import QuorumMode
+from kvctl_node.errors import InvalidRequestError
+from kvctl_node.protocol.client_messages import ClientGet, RepairMode
 from tests.unit.client.scripted_node import ScriptedCluster
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from kvctl.client import request_builder
 from kvctl.client.request import Pending
-from node.config import QuorumMode
-from node.errors import InvalidRequestError, TooLargeError
-from node.protocol.client_messages import ClientPut, PutKind
+from kvctl_node.config import QuorumMode
+from kvctl_node.errors import InvalidRequestError, TooLargeError
+from kvctl_node.protocol.client_messages import ClientPut, PutKind
 from tests.unit.client.scripted_node import ScriptedCluster
 
 

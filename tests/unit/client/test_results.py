@@ -8,9 +8,9 @@ import pytest
 
 from kvctl.client.results import GetResult, PutResult, encode_value
 from kvctl.errors import ConflictError
-from node.causality.causal_context import EMPTY_CONTEXT, CausalContext
-from node.causality.context_token import decode_token, token_from_text
-from node.causality.siblings import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT, CausalContext
+from kvctl_node.causality.context_token import decode_token, token_from_text
+from kvctl_node.causality.siblings import (
     EMPTY_OBJECT,
     Sibling,
     StoredObject,
@@ -18,7 +18,7 @@ from node.causality.siblings import (
     encode_object,
     put_version,
 )
-from node.protocol.client_messages import (
+from kvctl_node.protocol.client_messages import (
     PutDone,
 )
 

@@ -17,8 +17,8 @@ from kvctl.cluster.directory import (
     open_cluster,
 )
 from kvctl.errors import ClusterNotFoundError, HomeError, NewerFormatError, exit_code_of
-from node.config import ClusterConfig, NodeSpec, QuorumConfig
-from node.errors import ConfigError
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
+from kvctl_node.errors import ConfigError
 
 CONFIG = ClusterConfig(nodes=(NodeSpec(name="n1"),), quorum=QuorumConfig(n=1, r=1, w=1), name="a")
 

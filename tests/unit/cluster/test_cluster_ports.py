@@ -12,7 +12,7 @@ import pytest
 from kvctl.cluster import ports
 from kvctl.cluster.ports import check_ports, choose_ports, is_free, ports_of
 from kvctl.errors import PortTakenError
-from node.config import NodeSpec
+from kvctl_node.config import NodeSpec
 
 THREE = tuple(NodeSpec(name=name) for name in ("n1", "n2", "n3"))
 

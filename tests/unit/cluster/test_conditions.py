@@ -11,7 +11,7 @@ from kvctl.cluster import comparisons
 from kvctl.cluster.comparisons import compare, repair
 from kvctl.cluster.conditions import parse_condition
 from kvctl.errors import ClusterUnreachableError, WaitTimeoutError
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 NAMES = ("n1", "n2", "n3")
 Script = dict[str, dict[str, Any]]

@@ -22,8 +22,8 @@ from kvctl.cluster.locking import hold_lock
 from kvctl.cluster.processes import ProcessState, find_nodes, start_time_s, state_of
 from kvctl.cluster.run_state import ClusterRun, DeferredAction, NodeRun, Registry
 from kvctl.cluster.supervisor import Supervisor
-from node.config import ClusterConfig, NodeSpec, QuorumConfig
-from node.runtime.security import create_keys
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
+from kvctl_node.runtime.security import create_keys
 
 CONFIG = ClusterConfig(
     nodes=(NodeSpec(name="n1", client_port=21000, peer_port=21001, event_port=21002),),
@@ -222,10 +222,10 @@ def spawn_like_a_node(
     directory: ClusterDirectory, name: str, beside: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a node's command line; killed at the end, for it may have been paused."""
-    (beside / "node.py").write_text("import sys; print(flush=True); sys.stdin.read()")
+    (beside / "kvctl_node.py").write_text("import sys; print(flush=True); sys.stdin.read()")
     options = ["--directory", str(directory.path), "--name", name, "--nonce", "feed"]
     process = subprocess.Popen(
-        [sys.executable, "-S", "-m", "node", *options],
+        [sys.executable, "-S", "-m", "kvctl_node", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=beside,

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kvctl.cluster.fault_links import described_links, isolate_links, partition_links
-from node.errors import InvalidRequestError
+from kvctl_node.errors import InvalidRequestError
 
 NAMES = ("n1", "n2", "n3", "n4", "n5")
 

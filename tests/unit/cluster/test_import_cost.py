@@ -23,11 +23,11 @@ def modules_after(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [
-        ("import kvctl", (*PROCESS_CONTROL, "zmq", "msgspec", "node")),
+        ("import kvctl", (*PROCESS_CONTROL, "zmq", "msgspec", "kvctl_node")),
         ("import kvctl.cluster.directory", (*PROCESS_CONTROL, "zmq", "sqlite3", "platformdirs")),
         (
             "import kvctl.pytest_plugin",
-            (*PROCESS_CONTROL, "zmq", "msgspec", "node", "kvctl.errors"),
+            (*PROCESS_CONTROL, "zmq", "msgspec", "kvctl_node", "kvctl.errors"),
         ),
     ],
 )

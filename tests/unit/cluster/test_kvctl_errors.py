@@ -6,7 +6,7 @@ import pytest
 
 from kvctl import errors
 from kvctl.errors import ExitCode, exit_code_of
-from node.errors import (
+from kvctl_node.errors import (
     ConfigError,
     IndeterminateError,
     InvalidRequestError,

@@ -155,10 +155,10 @@ def test_an_adopted_child_leaves_no_zombie() -> None:
 
 
 def test_nodes_are_found_by_their_command_line(tmp_path: Path) -> None:
-    (tmp_path / "node.py").write_text("import sys; print(flush=True); sys.stdin.read()")
+    (tmp_path / "kvctl_node.py").write_text("import sys; print(flush=True); sys.stdin.read()")
     options = ["--directory", str(tmp_path / "shop"), "--name", "n1", "--nonce", "feed"]
     with subprocess.Popen(
-        [sys.executable, "-S", "-m", "node", *options],
+        [sys.executable, "-S", "-m", "kvctl_node", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=tmp_path,
@@ -174,9 +174,9 @@ def test_nodes_are_found_by_their_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["python", "-P", "-m", "node", "--name", "n1"], {"--name": "n1"}),
-        (["python", "-m", "node.other", "--name", "n1"], {}),
-        (["grep", "node", "--name"], {}),
+        (["python", "-P", "-m", "kvctl_node", "--name", "n1"], {"--name": "n1"}),
+        (["python", "-m", "kvctl_node.other", "--name", "n1"], {}),
+        (["grep", "kvctl_node", "--name"], {}),
         (["python", "-m"], {}),
         ([], {}),
     ],
@@ -184,4 +184,4 @@ def test_nodes_are_found_by_their_command_line(tmp_path: Path) -> None:
 def test_only_the_module_itself_is_taken_for_a_node(
     arguments: list[str], expected: dict[str, str]
 ) -> None:
-    assert _module_options(arguments, "node") == expected
+    assert _module_options(arguments, "kvctl_node") == expected

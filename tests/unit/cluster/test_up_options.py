@@ -14,8 +14,8 @@ from kvctl.cluster.options import (
     overlay,
 )
 from kvctl.errors import ContradictionError, exit_code_of
-from node.config import ClusterConfig, NodeSpec, QuorumConfig
-from node.errors import ConfigError
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
+from kvctl_node.errors import ConfigError
 
 
 def made_with(options: UpOptions | None = None) -> ClusterConfig:

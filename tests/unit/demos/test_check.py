@@ -9,7 +9,7 @@ import pytest
 
 from kvctl.demos.check import Check, Verdict, judge
 from kvctl.demos.variables import Variables
-from node.errors import ConfigError
+from kvctl_node.errors import ConfigError
 
 DOCUMENT: dict[str, Any] = {
     "acked": ["n1", "n5"],

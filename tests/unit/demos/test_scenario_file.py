@@ -18,8 +18,8 @@ from kvctl.demos.scenario import (
 from kvctl.demos.stage import Timing, faster
 from kvctl.demos.variables import Variables, names_in
 from kvctl.errors import exit_code_of
-from node.config import TimingConfig
-from node.errors import ConfigError, InvalidRequestError
+from kvctl_node.config import TimingConfig
+from kvctl_node.errors import ConfigError, InvalidRequestError
 
 GOOD = """
 title = "A title"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.membership.failure_detector import Belief, FailureDetector, window_ms
-from node.membership.phi_accrual import PhiAccrual
-from node.ports import Instant
+from kvctl_node.membership.failure_detector import Belief, FailureDetector, window_ms
+from kvctl_node.membership.phi_accrual import PhiAccrual
+from kvctl_node.ports import Instant
 
 ALL = ("n2", "n3", "n4")
 

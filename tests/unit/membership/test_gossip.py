@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import ProtocolError
-from node.membership.digest import ENTRY_BYTES, DigestEntry, decode_digest, encode_entries
-from node.membership.gossip import DELTAS_BYTES_MAX, DIGEST_MEMBERS_MAX, Gossip
-from node.membership.member import Member, StateKey, member_id
-from node.membership.news import Before, News
-from node.membership.observations import decode_accused, encode_accused
-from node.membership.removed_members import RemovedMembers
+from kvctl_node.errors import ProtocolError
+from kvctl_node.membership.digest import ENTRY_BYTES, DigestEntry, decode_digest, encode_entries
+from kvctl_node.membership.gossip import DELTAS_BYTES_MAX, DIGEST_MEMBERS_MAX, Gossip
+from kvctl_node.membership.member import Member, StateKey, member_id
+from kvctl_node.membership.news import Before, News
+from kvctl_node.membership.observations import decode_accused, encode_accused
+from kvctl_node.membership.removed_members import RemovedMembers
 from tests.memory_storage_engine import MemoryStorageEngine
 
 COUNTERS = st.integers(0, 2**32 - 1)

@@ -2,7 +2,7 @@
 
 import random
 
-from node.membership.gossip_targets import PROBES_PER_ROUND, ProbeOrder, gossip_targets
+from kvctl_node.membership.gossip_targets import PROBES_PER_ROUND, ProbeOrder, gossip_targets
 
 
 def test_a_round_talks_to_one_live_peer_when_all_are_live() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import ProtocolError
-from node.membership.member import COUNTER_MAX, Member, StateKey, check_delta, member_id
-from node.protocol.messages import (
+from kvctl_node.errors import ProtocolError
+from kvctl_node.membership.member import COUNTER_MAX, Member, StateKey, check_delta, member_id
+from kvctl_node.protocol.messages import (
     MemberDelta,
 )
 

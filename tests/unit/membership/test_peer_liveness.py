@@ -1,7 +1,7 @@
 """First-hand liveness: what makes a link dead, and what brings it back."""
 
-from node.membership.peer_liveness import PeerLiveness
-from node.ports import Instant
+from kvctl_node.membership.peer_liveness import PeerLiveness
+from kvctl_node.ports import Instant
 
 
 def at(seconds: float) -> Instant:

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.protocol import client_messages, codec, messages
-from node.protocol.client_messages import (
+from kvctl_node.protocol import client_messages, codec, messages
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     ClientGet,
     Description,
     PutsDone,
     StatusDone,
 )
-from node.protocol.codec import (
+from kvctl_node.protocol.codec import (
     MESSAGES_PER_FRAME_MAX,
     PROTOCOL_VERSION,
     REASONS,
@@ -31,7 +31,7 @@ from node.protocol.codec import (
     encode_replies,
     encode_requests,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerFrame,
     Ping,
     ReplicaPutAck,

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.ports import Record
-from node.replication.key_listing import list_keys
-from node.replication.merkle_pair import MerkleLevel, PairTree
-from node.replication.merkle_tree import HASH_BYTES, MerkleTree
-from node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, partition_of
+from kvctl_node.ports import Record
+from kvctl_node.replication.key_listing import list_keys
+from kvctl_node.replication.merkle_pair import MerkleLevel, PairTree
+from kvctl_node.replication.merkle_tree import HASH_BYTES, MerkleTree
+from kvctl_node.ring.key_hash import LEAVES_PER_PARTITION, leaf_of, partition_of
 from tests.memory_storage_engine import MemoryStorageEngine
 from tests.placing import placed
 

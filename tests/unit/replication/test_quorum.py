@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.replication.quorum import Outcome, Quorum
+from kvctl_node.replication.quorum import Outcome, Quorum
 
 OWN = {"n1": "n1", "n2": "n2", "n3": "n3"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from node.causality.causal_context import EMPTY_CONTEXT
-from node.causality.siblings import EMPTY_OBJECT, digest_of, encode_object, put_version
-from node.errors import FailureKind
-from node.node import Node
-from node.protocol.messages import (
+from kvctl_node.causality.causal_context import EMPTY_CONTEXT
+from kvctl_node.causality.siblings import EMPTY_OBJECT, digest_of, encode_object, put_version
+from kvctl_node.errors import FailureKind
+from kvctl_node.node import Node
+from kvctl_node.protocol.messages import (
     PeerFrame,
     PeerMessage,
     ReplicaGet,

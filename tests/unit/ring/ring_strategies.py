@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from node.ring.partition_map import PartitionMap
-from node.ring.quota import entitlements
-from node.ring.server import Server
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.quota import entitlements
+from kvctl_node.ring.server import Server
 
 LAWS = settings(max_examples=80, deadline=None, derandomize=True)
 

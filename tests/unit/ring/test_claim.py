@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import ConfigError
-from node.ring.claim import claim
-from node.ring.preference_list import walk
-from node.ring.server import Server
+from kvctl_node.errors import ConfigError
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.preference_list import walk
+from kvctl_node.ring.server import Server
 from tests.unit.ring.ring_strategies import (
     LAWS,
     assert_lawful,
@@ -153,7 +153,7 @@ def test_the_claim_is_pinned_since_nodes_of_a_cluster_must_agree_on_it() -> None
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
 def test_another_process_with_another_hash_seed_claims_the_same(hash_seed: str) -> None:
     script = (
-        "from node.ring.claim import Server, claim\n"
+        "from kvctl_node.ring.claim import Server, claim\n"
         f"five = [Server(*fields) for fields in {[tuple(server) for server in FIVE]!r}]\n"
         "first = claim(five[::-1], partitions=1024, n=3)\n"
         "joined = claim([Server('n6', 1, 'c'), *five], partitions=1024, n=3, previous=first)\n"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ring.claim import claim
-from node.ring.key_hash import (
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.key_hash import (
     LEAF_SHIFT,
     LEAVES_PER_PARTITION,
     hash_of,

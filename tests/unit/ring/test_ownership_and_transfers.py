@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from node.errors import ConfigError
-from node.ring.claim import claim
-from node.ring.map_document import NO_PREVIOUS
-from node.ring.ownership import OwnerShare, ownership
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
-from node.ring.transfers import Transfer, transfers
+from kvctl_node.errors import ConfigError
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.map_document import NO_PREVIOUS
+from kvctl_node.ring.ownership import OwnerShare, ownership
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
+from kvctl_node.ring.transfers import Transfer, transfers
 from tests.unit.ring.ring_strategies import LAWS, clusters, equal_servers
 
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import ProtocolError
-from node.ring import partition_map as partition_map_module
-from node.ring.claim import claim
-from node.ring.map_document import NO_PREVIOUS, MapFields, encode_map
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
+from kvctl_node.errors import ProtocolError
+from kvctl_node.ring import partition_map as partition_map_module
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.map_document import NO_PREVIOUS, MapFields, encode_map
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
 from tests.unit.ring.ring_strategies import LAWS, clusters, equal_servers, partition_counts
 
 MAP = claim(equal_servers(5), partitions=64, n=3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ring.claim import claim
-from node.ring.preference_list import PreferenceList, Slot, clockwise, walk
-from node.ring.server import Server
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.preference_list import PreferenceList, Slot, clockwise, walk
+from kvctl_node.ring.server import Server
 from tests.unit.ring.ring_strategies import LAWS, clusters
 
 CIRCLE = (("n1", "n4"), ("n4", "n5"), ("n3", "n1"), ("n2", "n3"))

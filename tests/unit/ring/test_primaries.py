@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ring.primaries import balance_primaries
+from kvctl_node.ring.primaries import balance_primaries
 from tests.unit.ring.ring_strategies import LAWS
 
 

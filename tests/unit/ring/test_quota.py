@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.errors import ConfigError
-from node.ring.quota import ZoneBounds, entitlements, largest_remainder, zone_bounds
-from node.ring.server import Server
+from kvctl_node.errors import ConfigError
+from kvctl_node.ring.quota import ZoneBounds, entitlements, largest_remainder, zone_bounds
+from kvctl_node.ring.server import Server
 from tests.unit.ring.ring_strategies import LAWS, clusters, equal_servers, partition_counts
 
 

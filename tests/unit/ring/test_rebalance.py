@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ring.claim import claim
-from node.ring.map_document import NO_PREVIOUS
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
-from node.ring.transfers import transfers
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.map_document import NO_PREVIOUS
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
+from kvctl_node.ring.transfers import transfers
 from tests.unit.ring.ring_strategies import (
     LAWS,
     assert_lawful,

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import zmq
 
-from node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, TimingConfig
-from node.errors import StorageError
-from node.outbox import Event, Outbox
-from node.ports import Instant
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, TimingConfig
+from kvctl_node.errors import StorageError
+from kvctl_node.outbox import Event, Outbox
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import (
     ClientReply,
     ClientRequest,
     QuorumSet,
 )
-from node.protocol.codec import decode_each_reply, encode_requests
-from node.protocol.messages import (
+from kvctl_node.protocol.codec import decode_each_reply, encode_requests
+from kvctl_node.protocol.messages import (
     PeerFrame,
 )
-from node.runtime.security import CurveKey, create_keys, key_path, load_key
-from node.runtime.system_clock import SystemClock
-from node.runtime.zmq_transport import ZmqTransport
+from kvctl_node.runtime.security import CurveKey, create_keys, key_path, load_key
+from kvctl_node.runtime.system_clock import SystemClock
+from kvctl_node.runtime.zmq_transport import ZmqTransport
 
 DEADLINE_S = 10.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from node.outbox import Outbox
-from node.protocol.messages import PeerFrame, PeerMessage, ReplicaPut, ReplicaPutAck
-from node.runtime import zmq_transport
+from kvctl_node.outbox import Outbox
+from kvctl_node.protocol.messages import PeerFrame, PeerMessage, ReplicaPut, ReplicaPutAck
+from kvctl_node.runtime import zmq_transport
 from tests.unit.runtime.runtime_fixtures import wait_until
 from tests.unit.runtime.transport_rig import SMALL, Cluster, Served
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from node.errors import ConfigError
-from node.runtime import security
-from node.runtime.security import (
+from kvctl_node.errors import ConfigError
+from kvctl_node.runtime import security
+from kvctl_node.runtime.security import (
     CurveKey,
     create_keys,
     key_path,

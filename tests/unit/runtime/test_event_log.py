@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from node.outbox import Event
-from node.ports import Instant
-from node.runtime.event_log import EVENT_FILE_NAME, EventLog
-from node.runtime.rotating_file import RotatingFile
+from kvctl_node.outbox import Event
+from kvctl_node.ports import Instant
+from kvctl_node.runtime.event_log import EVENT_FILE_NAME, EventLog
+from kvctl_node.runtime.rotating_file import RotatingFile
 
 NOW = Instant(1.0, 1_700_000_000_123)
 

@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.errors import CorruptRecordError, StorageError
-from node.outbox import Outbox
-from node.ports import Clock, Instant
-from node.protocol.client_messages import (
+from kvctl_node.errors import CorruptRecordError, StorageError
+from kvctl_node.outbox import Outbox
+from kvctl_node.ports import Clock, Instant
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     ClientRequest,
     QuorumSet,
 )
-from node.protocol.messages import PeerFrame, ReplicaPutAck
-from node.runtime import event_loop
-from node.runtime.event_loop import WAIT_MAX_S, EventLoop
-from node.runtime.stop_signal import StopSignal
-from node.runtime.system_clock import SystemClock
+from kvctl_node.protocol.messages import PeerFrame, ReplicaPutAck
+from kvctl_node.runtime import event_loop
+from kvctl_node.runtime.event_loop import WAIT_MAX_S, EventLoop
+from kvctl_node.runtime.stop_signal import StopSignal
+from kvctl_node.runtime.system_clock import SystemClock
 from tests.unit.runtime.runtime_fixtures import (
     EchoNode,
     FakeStorage,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import StorageError
-from node.ports import Instant
-from node.protocol.client_messages import ClientDescribe
-from node.runtime.event_loop import EventLoop
-from node.runtime.stop_signal import StopSignal
-from node.runtime.system_clock import SystemClock
+from kvctl_node.errors import StorageError
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import ClientDescribe
+from kvctl_node.runtime.event_loop import EventLoop
+from kvctl_node.runtime.stop_signal import StopSignal
+from kvctl_node.runtime.system_clock import SystemClock
 from tests.unit.runtime.runtime_fixtures import (
     EchoNode,
     FakeStorage,

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from node.admin import AdminCommands
-from node.errors import InvalidRequestError, StorageError
-from node.ports import Instant
-from node.protocol.client_messages import (
+from kvctl_node.admin import AdminCommands
+from kvctl_node.errors import InvalidRequestError, StorageError
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import (
     AdminDone,
     ClientAdmin,
 )
-from node.protocol.link_fault import FAULTS_FILE_NAME, LinkFault, decode_faults, encode_faults
-from node.runtime.fault_control import LOOK_INTERVAL_S, FaultControl
-from node.runtime.link_faults import LinkFaults
+from kvctl_node.protocol.link_fault import FAULTS_FILE_NAME, LinkFault, decode_faults, encode_faults
+from kvctl_node.runtime.fault_control import LOOK_INTERVAL_S, FaultControl
+from kvctl_node.runtime.link_faults import LinkFaults
 
 CUT = {"id": "f1", "kind": "link", "links": [["n1", "n2"]], "drop": True}
 SLOW = {"id": "f2", "kind": "link", "links": [["n1", "n3"]], "delay_ms": 5}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from node.runtime import huge_pages
-from node.runtime.huge_pages import LOOK_EVERY, SPAN_BYTES, HugePages, heap_spans
+from kvctl_node.runtime import huge_pages
+from kvctl_node.runtime.huge_pages import LOOK_EVERY, SPAN_BYTES, HugePages, heap_spans
 
 SPANS = 8
 PAGE = mmap.PAGESIZE

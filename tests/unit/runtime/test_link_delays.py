@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.runtime.link_delays import FRAME_OVERHEAD_BYTES, HeldFrame, LinkDelays
+from kvctl_node.runtime.link_delays import FRAME_OVERHEAD_BYTES, HeldFrame, LinkDelays
 
 
 def frame(number: int, size_bytes: int = 1) -> HeldFrame:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.errors import InvalidRequestError
-from node.protocol.link_fault import (
+from kvctl_node.errors import InvalidRequestError
+from kvctl_node.protocol.link_fault import (
     DELAY_MAX_MS,
     FAULTS_MAX,
     LinkFault,
@@ -18,7 +18,7 @@ from node.protocol.link_fault import (
     encode_faults,
     parse_fault,
 )
-from node.runtime.link_faults import LinkFaults
+from kvctl_node.runtime.link_faults import LinkFaults
 
 TO_N2 = (("n1", "n2"),)
 MANY = 10_000

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from node.outbox import Outbox
-from node.ports import Instant
-from node.protocol.client_messages import (
+from kvctl_node.outbox import Outbox
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     QuorumSet,
 )
-from node.protocol.link_fault import parse_fault
-from node.protocol.messages import (
+from kvctl_node.protocol.link_fault import parse_fault
+from kvctl_node.protocol.messages import (
     Ping,
 )
-from node.runtime import link_delays
-from node.runtime.event_loop import EventLoop
-from node.runtime.system_clock import SystemClock
+from kvctl_node.runtime import link_delays
+from kvctl_node.runtime.event_loop import EventLoop
+from kvctl_node.runtime.system_clock import SystemClock
 from tests.unit.runtime.runtime_fixtures import (
     EchoNode,
     FakeStorage,

@@ -6,22 +6,23 @@ import logging
 import re
 from pathlib import Path
 
-from node.runtime.node_log import LOG_FILE_NAME, RepeatFilter, close_node_log, open_node_log
+from kvctl_node.runtime.node_log import LOG_FILE_NAME, RepeatFilter, close_node_log, open_node_log
 
 
 def record(template: str, created_s: float, *arguments: object) -> logging.LogRecord:
-    one = logging.LogRecord("node.x", logging.WARNING, "x.py", 1, template, arguments, None)
+    one = logging.LogRecord("kvctl_node.x", logging.WARNING, "x.py", 1, template, arguments, None)
     one.created = created_s
     return one
 
 
 def test_records_are_written_with_time_level_and_origin(tmp_path: Path) -> None:
     handler = open_node_log(tmp_path)
-    logging.getLogger("node.runtime.test").warning("port %d is %s", 7, "odd")
+    logging.getLogger("kvctl_node.runtime.test").warning("port %d is %s", 7, "odd")
     close_node_log(handler)
-    logging.getLogger("node.runtime.test").warning("too late")
+    logging.getLogger("kvctl_node.runtime.test").warning("too late")
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING node\.runtime\.test: port 7 is odd\n",
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING "
+        r"kvctl_node\.runtime\.test: port 7 is odd\n",
         (tmp_path / LOG_FILE_NAME).read_text(),
     )
 

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from node.__main__ import main
-from node.config import ClusterConfig, encode_config
-from node.errors import StorageFullError
-from node.identity import EPOCHS_UNSEEN
-from node.node import Node
-from node.ports import Instant
-from node.protocol.client_messages import (
+from kvctl_node.__main__ import main
+from kvctl_node.config import ClusterConfig, encode_config
+from kvctl_node.errors import StorageFullError
+from kvctl_node.identity import EPOCHS_UNSEEN
+from kvctl_node.node import Node
+from kvctl_node.ports import Instant
+from kvctl_node.protocol.client_messages import (
     ClientStatus,
     StatusDone,
 )
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.storage.engine import SqliteStorageEngine
 from tests.unit.runtime.runtime_fixtures import (
     DEADLINE_S,
     client_of,
@@ -205,7 +205,7 @@ def test_every_start_has_a_higher_generation_than_any_known_one(
 
 def test_a_node_serves_as_its_own_process_and_stops_cleanly_when_told(home: Home) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "node", *home.arguments()], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "kvctl_node", *home.arguments()], stderr=subprocess.PIPE, text=True
     )
     client = client_of(home.config, home.keys, "n1")
     answers: list[StatusDone] = []

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from node.runtime import boot_id, garbage_schedule, process_stats
-from node.runtime.boot_id import read_boot_id
-from node.runtime.garbage_schedule import GarbageSchedule
-from node.runtime.system_clock import SystemClock
+from kvctl_node.runtime import boot_id, garbage_schedule, process_stats
+from kvctl_node.runtime.boot_id import read_boot_id
+from kvctl_node.runtime.garbage_schedule import GarbageSchedule
+from kvctl_node.runtime.system_clock import SystemClock
 
 
 class Knot:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from node.runtime.readiness import Readiness
+from kvctl_node.runtime.readiness import Readiness
 from tests.unit.runtime.runtime_fixtures import wait_until
 
 

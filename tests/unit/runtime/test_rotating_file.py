@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.runtime.rotating_file import RotatingFile
+from kvctl_node.runtime.rotating_file import RotatingFile
 
 
 def test_files_are_rotated_at_the_limit_and_only_a_few_are_kept(tmp_path: Path) -> None:

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import zmq
 
-from node.errors import ConfigError
-from node.outbox import Outbox
-from node.protocol.client_messages import (
+from kvctl_node.errors import ConfigError
+from kvctl_node.outbox import Outbox
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
 )
-from node.protocol.codec import encode_peer_frame
-from node.protocol.messages import (
+from kvctl_node.protocol.codec import encode_peer_frame
+from kvctl_node.protocol.messages import (
     PeerFrame,
     ReplicaPutAck,
 )
-from node.runtime import authenticator
-from node.runtime.curve_sockets import PortTakenError
-from node.runtime.security import (
+from kvctl_node.runtime import authenticator
+from kvctl_node.runtime.curve_sockets import PortTakenError
+from kvctl_node.runtime.security import (
     create_keys,
     key_path,
     load_key,

@@ -9,30 +9,30 @@ from pathlib import Path
 import pytest
 import zmq
 
-from node.outbox import Outbox
-from node.protocol.client_messages import (
+from kvctl_node.outbox import Outbox
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     ClientGet,
     GetDone,
     QuorumSet,
 )
-from node.protocol.codec import (
+from kvctl_node.protocol.codec import (
     PROTOCOL_VERSION,
     decode_peer_frame,
     decode_requests,
     encode_peer_frame,
 )
-from node.protocol.messages import (
+from kvctl_node.protocol.messages import (
     PeerFrame,
     ReplicaGetReply,
     ReplicaPut,
     ReplicaPutAck,
 )
-from node.protocol.repair_messages import (
+from kvctl_node.protocol.repair_messages import (
     HandoffAck,
 )
-from node.runtime import frame_splitting, zmq_transport
-from node.runtime.security import (
+from kvctl_node.runtime import frame_splitting, zmq_transport
+from kvctl_node.runtime.security import (
     create_keys,
     key_path,
 )

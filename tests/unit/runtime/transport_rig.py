@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from node.config import ClusterConfig, LimitsConfig
-from node.protocol.client_messages import (
+from kvctl_node.config import ClusterConfig, LimitsConfig
+from kvctl_node.protocol.client_messages import (
     ClientDescribe,
     QuorumSet,
 )
-from node.runtime.security import (
+from kvctl_node.runtime.security import (
     CurveKey,
     key_path,
     load_key,
 )
-from node.runtime.zmq_transport import ZmqTransport
+from kvctl_node.runtime.zmq_transport import ZmqTransport
 from tests.unit.runtime.runtime_fixtures import (
     Client,
     EchoNode,

@@ -7,11 +7,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import StorageConfig
-from node.ports import Record
-from node.storage.answer_cache import ANSWER_OVERHEAD_BYTES, AnswerCache
-from node.storage.engine import SqliteStorageEngine
-from node.storage.record_codec import ABSENT
+from kvctl_node.config import StorageConfig
+from kvctl_node.ports import Record
+from kvctl_node.storage.answer_cache import ANSWER_OVERHEAD_BYTES, AnswerCache
+from kvctl_node.storage.engine import SqliteStorageEngine
+from kvctl_node.storage.record_codec import ABSENT
 
 BUDGET = 40 * ANSWER_OVERHEAD_BYTES
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ring.key_hash import hash_of, partition_of
-from node.storage.bloom_filter import (
+from kvctl_node.ring.key_hash import hash_of, partition_of
+from kvctl_node.storage.bloom_filter import (
     BITS,
     PATTERN_BITS,
     PATTERN_COUNT,

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ports import Position, Record
-from node.storage.block import position_of
-from node.storage.bloom_filter import BloomFilter
-from node.storage.compaction import choose_run, merge, tier_of
-from node.storage.crash_points import ignore_step
-from node.storage.flush import flush
-from node.storage.memtable import Memtable
-from node.storage.record_codec import decode_payload
-from node.storage.sstable import SSTable, TableDescription
+from kvctl_node.ports import Position, Record
+from kvctl_node.storage.block import position_of
+from kvctl_node.storage.bloom_filter import BloomFilter
+from kvctl_node.storage.compaction import choose_run, merge, tier_of
+from kvctl_node.storage.crash_points import ignore_step
+from kvctl_node.storage.flush import flush
+from kvctl_node.storage.memtable import Memtable
+from kvctl_node.storage.record_codec import decode_payload
+from kvctl_node.storage.sstable import SSTable, TableDescription
 
 BASE = 100
 

@@ -10,12 +10,12 @@ from threading import Event
 
 import pytest
 
-from node.config import StorageConfig
-from node.ports import Record
-from node.storage import compaction_schedule
-from node.storage.compaction_schedule import PATIENCE, QUIET_S
-from node.storage.crash_points import CrashPoint
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.ports import Record
+from kvctl_node.storage import compaction_schedule
+from kvctl_node.storage.compaction_schedule import PATIENCE, QUIET_S
+from kvctl_node.storage.crash_points import CrashPoint
+from kvctl_node.storage.engine import SqliteStorageEngine
 
 FANOUT = 4
 CONFIG = StorageConfig(compaction_fanout=FANOUT)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from node.config import StorageConfig
-from node.errors import DataDirectoryError
-from node.storage.disk_mark import MARK_FILE, note_disk
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.errors import DataDirectoryError
+from kvctl_node.storage.disk_mark import MARK_FILE, note_disk
+from kvctl_node.storage.engine import SqliteStorageEngine
 
 
 def is_copy(directory: Path, *, commits: bool = True) -> bool:

@@ -9,13 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from node.config import StorageConfig
-from node.ports import Position, Record
-from node.ring.key_hash import KeyHash, hash_of
-from node.storage.bloom_filter import BloomFilter
-from node.storage.engine import SqliteStorageEngine
-from node.storage.filter_bank import BANK_WORDS_MAX, LANES, STEP_WORDS, FilterBank, FilterSet
-from node.storage.sstable import SSTable, TableDescription
+from kvctl_node.config import StorageConfig
+from kvctl_node.ports import Position, Record
+from kvctl_node.ring.key_hash import KeyHash, hash_of
+from kvctl_node.storage.bloom_filter import BloomFilter
+from kvctl_node.storage.engine import SqliteStorageEngine
+from kvctl_node.storage.filter_bank import BANK_WORDS_MAX, LANES, STEP_WORDS, FilterBank, FilterSet
+from kvctl_node.storage.sstable import SSTable, TableDescription
 from tests.placing import placed
 
 HASHES = [hash_of(b"key-%d" % number) for number in range(40)]

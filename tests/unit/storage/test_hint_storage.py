@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from node.config import StorageConfig
-from node.errors import CorruptRecordError
-from node.ports import Hint, Record
-from node.storage.engine import SqliteStorageEngine
-from node.storage.hint_log import STORE_SLICE_ROWS
+from kvctl_node.config import StorageConfig
+from kvctl_node.errors import CorruptRecordError
+from kvctl_node.ports import Hint, Record
+from kvctl_node.storage.engine import SqliteStorageEngine
+from kvctl_node.storage.hint_log import STORE_SLICE_ROWS
 
 CONFIG = StorageConfig(memtable_bytes=1 << 20)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from node.config import StorageConfig
-from node.errors import CorruptRecordError
-from node.ports import Position, Record
-from node.storage.crash_points import CrashPoint, OnStep, ignore_step
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.errors import CorruptRecordError
+from kvctl_node.ports import Position, Record
+from kvctl_node.storage.crash_points import CrashPoint, OnStep, ignore_step
+from kvctl_node.storage.engine import SqliteStorageEngine
 
 PARTITIONS = 8
 CONFIG = StorageConfig(memtable_bytes=1 << 20, compaction_fanout=4)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ports import Position, Record
-from node.storage.block import place_of
-from node.storage.memtable import Memtable
+from kvctl_node.ports import Position, Record
+from kvctl_node.storage.block import place_of
+from kvctl_node.storage.memtable import Memtable
 from tests.placing import placed
 
 PLACES = st.lists(

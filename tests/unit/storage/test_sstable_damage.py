@@ -12,16 +12,16 @@ from zlib import crc32
 
 import pytest
 
-from node.errors import CorruptRecordError
-from node.ports import Position, Record
-from node.storage.block import place_of, position_of
-from node.storage.bloom_filter import BloomFilter
-from node.storage.compaction import STEPS, merge
-from node.storage.crash_points import ignore_step
-from node.storage.memtable import Batch
-from node.storage.record_codec import ABSENT, encode_payload
-from node.storage.sstable import SSTable, TableDescription
-from node.storage.sstable_writer import build_table
+from kvctl_node.errors import CorruptRecordError
+from kvctl_node.ports import Position, Record
+from kvctl_node.storage.block import place_of, position_of
+from kvctl_node.storage.bloom_filter import BloomFilter
+from kvctl_node.storage.compaction import STEPS, merge
+from kvctl_node.storage.crash_points import ignore_step
+from kvctl_node.storage.memtable import Batch
+from kvctl_node.storage.record_codec import ABSENT, encode_payload
+from kvctl_node.storage.sstable import SSTable, TableDescription
+from kvctl_node.storage.sstable_writer import build_table
 
 Result = TypeVar("Result")
 ROWS = 240

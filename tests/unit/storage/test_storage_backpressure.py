@@ -10,13 +10,13 @@ from threading import Event
 
 import pytest
 
-from node.config import StorageConfig
-from node.errors import StorageError, StorageFullError
-from node.ports import Record
-from node.storage import engine as engine_module
-from node.storage.background import BackgroundWorker, Urgency
-from node.storage.crash_points import CrashPoint
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.errors import StorageError, StorageFullError
+from kvctl_node.ports import Record
+from kvctl_node.storage import engine as engine_module
+from kvctl_node.storage.background import BackgroundWorker, Urgency
+from kvctl_node.storage.crash_points import CrashPoint
+from kvctl_node.storage.engine import SqliteStorageEngine
 from tests.placing import placed
 
 PARTITIONS = 8

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from node.config import StorageConfig
-from node.ports import Hint, Position, Record
-from node.storage import housekeeping
-from node.storage.crash_points import CrashPoint
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.ports import Hint, Position, Record
+from kvctl_node.storage import housekeeping
+from kvctl_node.storage.crash_points import CrashPoint
+from kvctl_node.storage.engine import SqliteStorageEngine
 
 PARTITIONS = 8
 TURNS = 160

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from node.config import StorageConfig
-from node.errors import CorruptRecordError, DataDirectoryError
-from node.ports import Position, Record
-from node.storage.crash_points import CrashPoint
-from node.storage.engine import SqliteStorageEngine
+from kvctl_node.config import StorageConfig
+from kvctl_node.errors import CorruptRecordError, DataDirectoryError
+from kvctl_node.ports import Position, Record
+from kvctl_node.storage.crash_points import CrashPoint
+from kvctl_node.storage.engine import SqliteStorageEngine
 
 PARTITIONS = 8
 CONFIG = StorageConfig(memtable_bytes=64 * 1024, compaction_fanout=4)

@@ -16,9 +16,9 @@ from kvctl.view.observation import (
 )
 from kvctl.view.reduce import reduce
 from kvctl.view.state import ClusterView
-from node.ring.claim import claim
-from node.ring.partition_map import PartitionMap
-from node.ring.server import Server
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.server import Server
 
 BEGAN_MS = 1_763_878_400_000
 NAMES = ("n1", "n2", "n3", "n4", "n5")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvctl.view.merkle_descent import GROUP_PARTITIONS, Level, Place, children_of, keys_of
-from node.replication import merkle_pair
+from kvctl_node.replication import merkle_pair
 
 PAIR = ("n1", "n2")
 

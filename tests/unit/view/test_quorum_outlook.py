@@ -19,11 +19,11 @@ from kvctl.view.quorum_outlook import (
     side_outlook,
     sides_of,
 )
-from node.config import QuorumConfig
-from node.ring.claim import claim
-from node.ring.partition_map import PartitionMap
-from node.ring.preference_list import walk
-from node.ring.server import Server
+from kvctl_node.config import QuorumConfig
+from kvctl_node.ring.claim import claim
+from kvctl_node.ring.partition_map import PartitionMap
+from kvctl_node.ring.preference_list import walk
+from kvctl_node.ring.server import Server
 from tests.unit.view.cluster_story import NAMES, ring_of
 
 

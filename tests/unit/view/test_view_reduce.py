@@ -13,7 +13,7 @@ from kvctl.view.event_sequence import Place, is_news, missed_before
 from kvctl.view.observation import NodeEvent, Observation, OperationSeen, ProcessWord
 from kvctl.view.reduce import reduce
 from kvctl.view.state import EVENTS_MAX, ClusterView, HintQueueView, changed
-from node.config import QuorumConfig
+from kvctl_node.config import QuorumConfig
 from tests.unit.view.cluster_story import (
     BEGAN_MS,
     NAMES,

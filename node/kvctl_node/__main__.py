@@ -1,0 +1,215 @@
+"""`python -m kvctl_node`: the one place where a node's parts are put together.
+
+    python -m kvctl_node --directory CLUSTER_DIR --name n1 --nonce HEX
+                         [--known-generation G] [--known-actor-epoch E]
+
+    CLUSTER_DIR/cluster.json        the cluster's configuration
+    CLUSTER_DIR/keys/               CURVE keys (`kvctl_node.runtime.security`)
+    CLUSTER_DIR/nodes/n1/           data, disk.mark, lock, node.log, events.jsonl, exit.json,
+                                    faults.json
+
+The nonce is handed out with every status, so that whoever started this process can tell it from
+another that was given its pid later. The known generation and actor epoch are what the cluster
+remembers of this name; a disk that knows less was wiped or restored from an old copy.
+
+A node that cannot go on says why in one sentence, on stderr and in `exit.json`, and ends with a
+code of its own (sysexits.h has the last four): 2 configuration, 70 a bug, 73 the data directory
+cannot be used, 74 storage, 75 a port is taken. A start removes the `exit.json` of the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from kvctl_node.config import ClusterConfig, load_config
+from kvctl_node.errors import ConfigError, DataDirectoryError, StorageError, StoreError
+from kvctl_node.identity import NodeIdentity, open_identity
+from kvctl_node.node import Node
+from kvctl_node.runtime.boot_id import read_boot_id
+from kvctl_node.runtime.curve_sockets import PortTakenError
+from kvctl_node.runtime.event_log import EventLog
+from kvctl_node.runtime.event_loop import EventLoop
+from kvctl_node.runtime.fault_control import FaultControl
+from kvctl_node.runtime.link_faults import LinkFaults
+from kvctl_node.runtime.node_log import close_node_log, open_node_log
+from kvctl_node.runtime.stop_signal import StopSignal
+from kvctl_node.runtime.system_clock import SystemClock
+from kvctl_node.runtime.zmq_transport import ZmqTransport
+from kvctl_node.storage.disk_mark import note_disk
+from kvctl_node.storage.engine import SqliteStorageEngine
+
+EXIT_CONFIG = 2
+EXIT_BUG = 70
+EXIT_DATA_DIRECTORY = 73
+EXIT_STORAGE = 74
+EXIT_PORT_TAKEN = 75
+EXIT_FILE_NAME = "exit.json"
+
+logger = logging.getLogger("kvctl_node.main")
+
+
+class ExitRecord(msgspec.Struct, frozen=True):
+    """Why a node ended, as kept in `exit.json`. `nonce` says which process wrote it."""
+
+    code: int
+    kind: str
+    message: str
+    hint: str
+    at_ms: int
+    nonce: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a node until it is told to stop; returns the exit code."""
+    options = _parse(arguments)
+    try:
+        _serve(options)
+    except StoreError as error:
+        return _report(options, error, _exit_code(error))
+    except Exception as error:  # noqa: BLE001
+        # The top of the process: a bug leaves its trace, and a sentence like everything else.
+        traceback.print_exception(error)
+        bug = StoreError(
+            f"{options.name} ended by an internal error: {type(error).__name__}: {error}.",
+            hint="the traceback is on its stderr.",
+        )
+        return _report(options, bug, EXIT_BUG)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    """Open everything, run the loop, and close everything in reverse order."""
+    config = load_config(options.directory / "cluster.json")
+    config.node(options.name)
+    home = _prepare_directory(_home(options))
+    clock = SystemClock()
+    with ExitStack() as resources:
+        stop = resources.enter_context(StopSignal())
+        storage = SqliteStorageEngine.open(home, config.storage, partitions=config.partitions)
+        resources.callback(storage.close)
+        # Only now, holding the directory's lock, are the files in it ours to touch.
+        (home / EXIT_FILE_NAME).unlink(missing_ok=True)
+        resources.callback(close_node_log, open_node_log(home))
+        faults = LinkFaults(options.name, random.Random())
+        transport = ZmqTransport(config, options.name, options.directory / "keys", clock, faults)
+        resources.callback(transport.close)
+        identity = _open_identity(options, config, storage, disk_is_copy=note_disk(home, storage))
+        node = Node(config, identity, storage, random.Random())
+        journal = EventLog(
+            home, node=identity.name, generation=identity.generation, publish=transport.publish
+        )
+        resources.callback(journal.close)
+        fault_control = FaultControl(faults, options.name, home, record=node.outbox.record)
+        fault_control.load()
+        fault_control.register(node.admin)
+        resources.callback(fault_control.close)
+        timed = (fault_control, transport)
+        loop = EventLoop(node, storage, transport, journal, clock, timed)
+        node.runtime_stats = loop.stats
+        logger.info(
+            "%s serves: pid %d, generation %d", identity.name, identity.pid, identity.generation
+        )
+        _run(loop, stop)
+
+
+def _run(loop: EventLoop, stop: StopSignal) -> None:
+    """Run the loop; a storage failure is logged here, while the log is still open."""
+    try:
+        loop.run(stop)
+    except StorageError as error:
+        logger.critical("storage failed, nothing of this turn was sent: %s", error.message)
+        raise
+
+
+def _open_identity(
+    options: argparse.Namespace,
+    config: ClusterConfig,
+    storage: SqliteStorageEngine,
+    *,
+    disk_is_copy: bool,
+) -> NodeIdentity:
+    """Who this node is, from its disk and from what is remembered of it elsewhere."""
+    return open_identity(
+        storage,
+        name=options.name,
+        durability=config.storage.durability,
+        boot_id=read_boot_id(),
+        fresh_uuid=os.urandom(16).hex(),
+        known_generation=options.known_generation,
+        known_actor_epoch=options.known_actor_epoch,
+        disk_is_copy=disk_is_copy,
+        nonce=options.nonce,
+        pid=os.getpid(),
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m kvctl_node", description="Run one node.")
+    parser.add_argument("--directory", type=Path, required=True, help="the cluster's directory")
+    parser.add_argument("--name", required=True, help="the node's name in cluster.json")
+    parser.add_argument("--nonce", required=True, help="tells this process from any other")
+    parser.add_argument("--known-generation", type=int, default=0)
+    parser.add_argument("--known-actor-epoch", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def _home(options: argparse.Namespace) -> Path:
+    """The node's own directory."""
+    return Path(options.directory) / "nodes" / str(options.name)
+
+
+def _prepare_directory(home: Path) -> Path:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataDirectoryError(f"cannot create {home}: {error.strerror}.") from error
+    return home
+
+
+def _exit_code(error: StoreError) -> int:
+    """The process's exit code for an expected error."""
+    if isinstance(error, ConfigError):
+        return EXIT_CONFIG
+    if isinstance(error, DataDirectoryError):
+        return EXIT_DATA_DIRECTORY
+    if isinstance(error, PortTakenError):
+        return EXIT_PORT_TAKEN
+    return EXIT_STORAGE
+
+
+def _report(options: argparse.Namespace, error: StoreError, code: int) -> int:
+    """Say why the node ends, to whoever watches now and to whoever asks later."""
+    print(f"node {options.name}: {error.message}", file=sys.stderr)  # noqa: T201
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+    record = ExitRecord(
+        code=code,
+        kind=error.kind,
+        message=error.message,
+        hint=error.hint,
+        at_ms=SystemClock().now().wall_ms,
+        nonce=options.nonce,
+    )
+    home = _home(options)
+    if home.is_dir():
+        draft = home / f"{EXIT_FILE_NAME}.{os.getpid()}"
+        try:
+            draft.write_bytes(msgspec.json.encode(record))
+            draft.replace(home / EXIT_FILE_NAME)
+        except OSError as failure:
+            print(f"could not write {EXIT_FILE_NAME}: {failure.strerror}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
