@@ -1,0 +1,4 @@
+"""Text that people read: what is shown of stored data, and the commands that are shown with it.
+
+`escaping` makes any text safe for a terminal and any command safe to paste.
+"""
