@@ -18,7 +18,7 @@ from enum import Enum
 
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import StorageError
-from kvctl_node.identity import open_identity
+from kvctl_node.identity import IS_COPY, open_identity
 from kvctl_node.node import Node
 from kvctl_node.outbox import Event
 from kvctl_node.ports import Instant
@@ -154,13 +154,14 @@ class VirtualHosts:
         host.lives += 1
         identity = open_identity(
             host.storage,
+            cluster_id=self.config.cluster_id,
             name=name,
             durability="os",
             boot_id=f"boot{host.boots}",
             fresh_uuid=f"{self.rng.getrandbits(128):032x}",
             known_generation=host.known_generation,
             known_actor_epoch=host.known_actor_epoch,
-            disk_is_copy=host.disk_is_copy,
+            disk_doubt=IS_COPY if host.disk_is_copy else "",
             nonce=f"{self.rng.getrandbits(64):016x}",
             pid=host.lives,
         )

@@ -45,7 +45,6 @@ from kvctl_node.runtime.node_log import close_node_log, open_node_log
 from kvctl_node.runtime.stop_signal import StopSignal
 from kvctl_node.runtime.system_clock import SystemClock
 from kvctl_node.runtime.zmq_transport import ZmqTransport
-from kvctl_node.storage.disk_mark import note_disk
 from kvctl_node.storage.engine import SqliteStorageEngine
 
 EXIT_CONFIG = 2
@@ -103,7 +102,7 @@ def _serve(options: argparse.Namespace) -> None:
         faults = LinkFaults(options.name, random.Random())
         transport = ZmqTransport(config, options.name, options.directory / "keys", clock, faults)
         resources.callback(transport.close)
-        identity = _open_identity(options, config, storage, disk_is_copy=note_disk(home, storage))
+        identity = _open_identity(options, config, storage)
         node = Node(config, identity, storage, random.Random())
         journal = EventLog(
             home, node=identity.name, generation=identity.generation, publish=transport.publish
@@ -132,22 +131,20 @@ def _run(loop: EventLoop, stop: StopSignal) -> None:
 
 
 def _open_identity(
-    options: argparse.Namespace,
-    config: ClusterConfig,
-    storage: SqliteStorageEngine,
-    *,
-    disk_is_copy: bool,
+    options: argparse.Namespace, config: ClusterConfig, storage: SqliteStorageEngine
 ) -> NodeIdentity:
     """Who this node is, from its disk and from what is remembered of it elsewhere."""
     return open_identity(
         storage,
+        cluster_id=config.cluster_id,
+        former_clusters=config.former_clusters,
         name=options.name,
         durability=config.storage.durability,
         boot_id=read_boot_id(),
         fresh_uuid=os.urandom(16).hex(),
         known_generation=options.known_generation,
         known_actor_epoch=options.known_actor_epoch,
-        disk_is_copy=disk_is_copy,
+        disk_doubt=storage.disk_doubt,
         nonce=options.nonce,
         pid=os.getpid(),
     )

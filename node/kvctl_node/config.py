@@ -304,6 +304,11 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repair: RepairConfig = RepairConfig()
     cluster_id: str = ""
     name: str = ""
+    former_clusters: tuple[str, ...] = ()
+    """Ids of the clusters whose directory this one's was copied from, oldest first."""
+    made_at: str = ""
+    """Where kvctl made the directory: tells it from a copy (`kvctl.cluster.copied_cluster`). "":
+    not to be compared, as on a second host."""
 
     def validate(self) -> None:
         """Raises `ConfigError` with the first contradiction found."""

@@ -10,10 +10,17 @@
 * `least_actor_epoch` matters when the disk itself went back in time: its copies then name actors
   of their own whose later dots they do not know. Actors of earlier epochs mint nothing any more.
 
-**How an old disk is known for one.** Its directory is a copy (`kvctl_node.storage.disk_mark`), or
-kvctl's registry remembers a higher generation, or a peer does. The first covers every backup that
-is put back, one of the present generation too, before the node says a word, and needs nobody's
-memory; so it does not matter that peers forget what they saw of others when they restart.
+**Whose disk it is.** The disk names its cluster and its node, and another's is refused. Only a
+cluster that was copied as a whole, and became one of its own, takes over the disks of the one it
+was copied from (`former_clusters`): they are no older than each other, so nothing has to be
+rebuilt.
+
+**How an old disk is known for one.** It differs from what stopped here (`disk_doubt`, told by
+`kvctl_node.storage.disk_mark`), or kvctl's registry remembers a higher generation, or a peer does,
+or the machine booted without a clean stop, under `os` durability. The first covers every backup
+that is put back, one of the present generation too, and a commit log that lost its tail, before the
+node says a word, and needs nobody's memory; so it does not matter that peers forget what they saw
+of others when they restart. Such a node takes a new actor epoch and rebuilds itself from its peers.
 
 **Why a start after kill -9 begins no epoch.** It would keep dots from repeating on a disk that was
 put back in a way none of these notice. But it would not help the copies on that disk, which lack
@@ -25,9 +32,11 @@ may make false siblings. kill -9 loses nothing that was committed, so the counte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvctl_node.causality.epoch_folding import actor_name, split_actor
+from kvctl_node.errors import DataDirectoryError
 from kvctl_node.ports import StorageEngine
 
 EPOCHS_UNSEEN = 1 << 20
@@ -36,6 +45,9 @@ REBUILDING = "rebuilding"
 """Metadata: why the node has to rebuild what its disk should hold, empty once it has."""
 REBUILDING_PARTITIONS = "rebuilding_partitions"
 """Metadata: the encoded list of the partitions concerned, empty for all."""
+OWNER = "owner"
+"""Metadata: `<cluster id> <node name>`, whose disk this is."""
+IS_COPY = "its disk is an old copy"
 
 
 @dataclass(slots=True)
@@ -85,21 +97,25 @@ class NodeIdentity:
 def open_identity(
     storage: StorageEngine,
     *,
+    cluster_id: str,
     name: str,
     durability: str,
     boot_id: str,
     fresh_uuid: str,
     known_generation: int,
     known_actor_epoch: int,
-    disk_is_copy: bool,
+    disk_doubt: str,
     nonce: str,
     pid: int,
+    former_clusters: Sequence[str] = (),
 ) -> NodeIdentity:
     """Read the identity from storage, or begin one, and commit it before the node speaks.
 
     `boot_id` changes when the machine boots; `known_*` is what kvctl's registry last saw (0 if it
-    never did); `disk_is_copy`: somebody copied the directory to where it is.
-    Raises `StorageError` if it cannot be made durable.
+    never did); `disk_doubt`: why the disk may not be the one that stopped here, "" if it is;
+    `former_clusters`: the clusters that this one was copied from.
+    Raises `DataDirectoryError` if the disk is another node's, `StorageError` if the identity cannot
+    be made durable.
     """
     uuid = storage.metadata("storage_uuid")
     identity = NodeIdentity(
@@ -112,30 +128,74 @@ def open_identity(
         least_actor_epoch=int(storage.metadata("least_actor_epoch") or b"0"),
     )
     is_new = uuid is None
-    is_restored = not is_new and (
-        disk_is_copy
-        or known_generation > identity.generation
-        or known_actor_epoch > identity.actor_epoch
-    )
-    rebooted = storage.metadata("boot_id") != boot_id.encode()
-    may_have_lost_commits = (
-        not is_new and durability == "os" and rebooted and storage.metadata("clean_stop") != b"1"
+    is_inherited = _is_inherited(storage, cluster_id, name, former_clusters)
+    reason = _reason_to_rebuild(
+        storage,
+        identity,
+        is_new=is_new,
+        rebooted_under_os=durability == "os" and storage.metadata("boot_id") != boot_id.encode(),
+        known_generation=known_generation,
+        known_actor_epoch=known_actor_epoch,
+        disk_doubt="" if is_inherited and disk_doubt == IS_COPY else disk_doubt,
     )
     if is_new:
         storage.set_metadata("storage_uuid", fresh_uuid.encode())
-    if is_restored or (is_new and known_generation):
-        reason = "its disk was wiped" if is_new else "its disk is an old copy"
+    if reason:
         storage.set_metadata(REBUILDING, reason.encode())
         storage.set_metadata(REBUILDING_PARTITIONS, b"")
-    if is_restored or may_have_lost_commits or (is_new and known_generation):
+    if reason or is_inherited:
         identity.disown_actors(storage, above=known_actor_epoch)
     elif is_new:
         identity.raise_actor_epoch(storage, above=known_actor_epoch)
     identity.raise_generation(storage, above=known_generation)
+    storage.set_metadata(OWNER, f"{cluster_id} {name}".encode())
     storage.set_metadata("boot_id", boot_id.encode())
     storage.set_metadata("clean_stop", b"0")
     storage.commit()
     return identity
+
+
+def _is_inherited(
+    storage: StorageEngine, cluster_id: str, name: str, former_clusters: Sequence[str]
+) -> bool:
+    """Whether the disk comes from a cluster that this one was copied from.
+
+    Raises `DataDirectoryError` if it is the disk of another node, or of a stranger's cluster.
+    """
+    owner = storage.metadata(OWNER)
+    if owner is None or owner == f"{cluster_id} {name}".encode():
+        return False
+    its_cluster, _, its_name = owner.decode("utf-8", "replace").partition(" ")
+    if its_name == name and its_cluster in former_clusters:
+        return True
+    whose = its_name if its_cluster == cluster_id else f"{its_name} of another cluster"
+    raise DataDirectoryError(
+        f"the data directory of {name} holds the data of {whose}.",
+        hint="put every node's directory back in its own place. If the right one is lost, "
+        f"`kvctl wipe {name}` deletes what is there, and its peers rebuild what it held.",
+    )
+
+
+def _reason_to_rebuild(
+    storage: StorageEngine,
+    identity: NodeIdentity,
+    *,
+    is_new: bool,
+    rebooted_under_os: bool,
+    known_generation: int,
+    known_actor_epoch: int,
+    disk_doubt: str,
+) -> str:
+    """Why the disk may lack what the node has acknowledged; "" if it does not."""
+    if is_new:
+        return "its disk was wiped" if known_generation or disk_doubt else ""
+    if disk_doubt:
+        return disk_doubt
+    if known_generation > identity.generation or known_actor_epoch > identity.actor_epoch:
+        return IS_COPY
+    if rebooted_under_os and storage.metadata("clean_stop") != b"1":
+        return "its machine went down, and its last commits may be missing"
+    return ""
 
 
 def mark_clean_stop(storage: StorageEngine) -> None:

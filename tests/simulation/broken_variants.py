@@ -262,7 +262,7 @@ def restored_backup_is_taken_for_a_crash(patch: pytest.MonkeyPatch) -> None:
     """A copy of a directory is used as if it had been there all along."""
 
     def open_regardless(storage: StorageEngine, **options: Any) -> NodeIdentity:
-        return open_identity(storage, **{**options, "disk_is_copy": False})
+        return open_identity(storage, **{**options, "disk_doubt": ""})
 
     patch.setattr(virtual_hosts, "open_identity", open_regardless)
 

@@ -2,20 +2,40 @@
 
 import pytest
 
-from kvctl_node.identity import REBUILDING, REBUILDING_PARTITIONS, mark_clean_stop, open_identity
+from kvctl_node.errors import DataDirectoryError
+from kvctl_node.identity import (
+    IS_COPY,
+    REBUILDING,
+    REBUILDING_PARTITIONS,
+    mark_clean_stop,
+    open_identity,
+)
 from tests.memory_storage_engine import MemoryStorageEngine
 
 
-def start(storage, *, boot_id="boot1", durability="os", generation=0, epoch=0, is_copy=False):
+def start(
+    storage,
+    *,
+    cluster="shop",
+    former=(),
+    name="n1",
+    boot_id="boot1",
+    durability="os",
+    generation=0,
+    epoch=0,
+    doubt="",
+):
     return open_identity(
         storage,
-        name="n1",
+        cluster_id=cluster,
+        former_clusters=former,
+        name=name,
         durability=durability,
         boot_id=boot_id,
         fresh_uuid="fresh",
         known_generation=generation,
         known_actor_epoch=epoch,
-        disk_is_copy=is_copy,
+        disk_doubt=doubt,
         nonce="nonce",
         pid=1,
     )
@@ -60,7 +80,7 @@ def test_a_restored_old_disk_goes_above_what_the_registry_remembers(storage):
 
 def test_a_disk_that_is_a_copy_is_an_old_one_whatever_is_remembered_of_it(storage):
     before = start(storage)
-    copy = start(storage, generation=before.generation, epoch=before.actor_epoch, is_copy=True)
+    copy = start(storage, generation=before.generation, epoch=before.actor_epoch, doubt=IS_COPY)
     assert copy.actor_epoch > before.actor_epoch
     assert copy.actor_of(before.actor) == copy.actor
     assert storage.metadata(REBUILDING)
@@ -71,13 +91,14 @@ def test_a_partial_rebuild_on_an_old_disk_becomes_one_of_everything(storage):
     storage.set_metadata(REBUILDING, b"some of it")
     storage.set_metadata(REBUILDING_PARTITIONS, b"\x91\x01")
     storage.commit()
-    start(storage, is_copy=True)
+    start(storage, doubt=IS_COPY)
     assert storage.metadata(REBUILDING_PARTITIONS) == b""
 
 
 def test_a_machine_that_went_down_without_a_clean_stop_costs_an_epoch_under_os_durability(storage):
     start(storage)
     assert start(storage, boot_id="boot2").actor_epoch > 1
+    assert b"went down" in storage.metadata(REBUILDING), "it may lack what it acknowledged"
 
 
 def test_copies_of_an_older_disk_do_not_mint_under_their_own_actors_any_more(storage):
@@ -109,3 +130,40 @@ def test_a_clean_stop_or_fsync_costs_no_epoch_at_the_next_boot(storage, durabili
         mark_clean_stop(storage)
         storage.commit()
     assert start(storage, boot_id="boot2", durability=durability).actor_epoch == 1
+    assert not storage.metadata(REBUILDING)
+
+
+@pytest.mark.parametrize(
+    ("name", "cluster", "whose"),
+    [("n2", "shop", "the data of n1"), ("n1", "bank", "n1 of another cluster")],
+)
+def test_the_disk_of_another_node_is_refused_by_name(storage, name, cluster, whose):
+    start(storage)
+    with pytest.raises(DataDirectoryError, match=whose):
+        start(storage, name=name, cluster=cluster)
+
+
+def test_a_copied_cluster_takes_over_its_disks_without_a_rebuild(storage):
+    before = start(storage)
+    after = start(storage, cluster="copy", former=("shop",), doubt=IS_COPY)
+    assert after.actor_of(before.actor) == after.actor, "the other cluster mints under the old one"
+    assert not storage.metadata(REBUILDING)
+    with pytest.raises(DataDirectoryError):
+        start(storage)
+
+
+def test_a_disk_that_lost_its_tail_is_rebuilt_in_a_copied_cluster_as_well(storage):
+    start(storage)
+    start(storage, cluster="copy", former=("shop",), doubt="the end is missing")
+    assert storage.metadata(REBUILDING) == b"the end is missing"
+
+
+def test_a_copied_cluster_refuses_another_nodes_disk(storage):
+    start(storage)
+    with pytest.raises(DataDirectoryError, match="n1 of another cluster"):
+        start(storage, name="n2", cluster="copy", former=("shop",))
+
+
+def test_a_new_database_beside_an_old_mark_is_a_wiped_disk(storage):
+    start(storage, doubt="the end is missing")
+    assert storage.metadata(REBUILDING) == b"its disk was wiped"

@@ -5,7 +5,8 @@
 1. goes into the `memtable`, where reads see it at once, and onto the turn's list in the
    `commit_log`;
 2. `commit`, at the end of the turn, inserts the list as one row of the log, in one transaction of
-   the `database` (`data.sqlite`). Now it is durable and may be acknowledged;
+   the `database` (`data.sqlite`), and notes its number in the `disk_mark`. Now it is durable and
+   may be acknowledged;
 3. when the memtable is full it is frozen together with its segment of the log, and `flush`, on the
    `background` thread, writes it in key order, a `block` of records at a time, into a new `sstable`
    (by `sstable_writer`);
@@ -29,13 +30,16 @@ opening a table, and `put_new` takes those together.
                    loop's thread
     sstables/      NNNNNNNN.sqlite, immutable, made and removed by the background thread
     lock           held while a process uses the directory
-    disk.mark      tells the directory from a copy of it (`disk_mark`)
+    disk.mark      the last turn committed: tells this disk from an older one (`disk_mark`)
 
 **Damage** is never mistaken for absence: every log batch, block, record, filter and manifest entry
 carries a checksum, a missing block is noticed by the one before it (`block`), and a damaged table
 goes to quarantine: it stays listed, is reported in `stats`, and reads that would need it raise
 `CorruptRecordError`, until its owner gives it up to rebuild its keys (`lost_table`); what can still
 be read of it is kept (`salvage`).
+
+**A disk that is not the one that stopped here** is known at the start: a copy that was put back, or
+a commit log whose tail is gone (`disk_mark`, `wal_tail`). The node then rebuilds what it holds.
 
 **What it costs**, per record of 250 bytes, on one core: 2.6 µs to flush (8 with a row per record);
 0.7 µs for a get from the answer cache, 9 µs from a table, 1 µs for a key that is nowhere. A store

@@ -17,6 +17,7 @@ class CrashPoint(StrEnum):
 
     COMMIT_STARTED = "commit.started"
     COMMITTED = "commit.done"
+    COMMIT_NOTED = "commit.noted"
     MEMTABLE_FROZEN = "memtable.frozen"
     FLUSH_STARTED = "flush.started"
     FLUSH_BATCH_WRITTEN = "flush.batch_written"

@@ -32,8 +32,9 @@ from kvctl_node.errors import (
     StorageError,
     StorageFullError,
 )
+from kvctl_node.storage.wal_tail import has_unreplayed_commits
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 DATABASE_FILE = "data.sqlite"
 PAGE_BYTES = 4096
 WAL_SUFFIX = "-wal"
@@ -96,6 +97,8 @@ class Database:
         self.execute = connection.execute
         self.unchecked_bytes = 0
         """Estimate of what was written to the write-ahead log since the last checkpoint."""
+        self.lost_its_tail = False
+        """Whether the write-ahead log was damaged, and replayed only up to there."""
         self._pages_max = config.database_bytes_max // PAGE_BYTES
 
     @classmethod
@@ -108,10 +111,16 @@ class Database:
         database = cls(path, connection, config)
         try:
             database._configure(config.durability)
+            database.lost_its_tail = database._replay_log()
             database._check_format()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
             raise storage_error(error, f"opening {path}") from error
+        except OSError as error:
+            connection.close()
+            raise DataDirectoryError(
+                f"{database.wal_path} cannot be read: {error.strerror}."
+            ) from error
         except StorageError:
             connection.close()
             raise
@@ -134,6 +143,11 @@ class Database:
             "secure_delete = OFF",
         ):
             self.execute(f"PRAGMA {pragma}")
+
+    def _replay_log(self) -> bool:
+        """Move the write-ahead log into the database; True if it was damaged before its end."""
+        _, frames, _ = self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return frames >= 0 and has_unreplayed_commits(self.wal_path, frames)
 
     def _check_format(self) -> None:
         version = self._pragma("user_version")

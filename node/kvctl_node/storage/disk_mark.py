@@ -1,57 +1,142 @@
-"""Disk mark: tells a data directory that was copied from the one that a node has always used.
+"""Disk mark: tells at start whether the disk is the one that stopped here, and whole.
 
-A backup that is put back holds an older state than the node has acknowledged since. If the node had
-another start in between, somebody remembers a higher generation than the disk does. A backup of the
-present generation looks just like what a crash leaves behind, and yet the copies in it lack writes
-that count on them, and would mint dots a second time.
+A node that starts on an older disk than the one it stopped with lacks writes that count on it,
+would vouch for the past in reads, and would mint dots a second time. Nothing inside the database
+can tell: SQLite replays its write-ahead log up to the first bad frame and says nothing, and a
+backup of the present generation looks just like what a crash leaves behind. So the last commit is
+known in a second place, a small file beside the database that is overwritten after every commit and
+before anything of that turn is sent:
 
-So the first start makes a file that is never touched again, `disk.mark`, and the database notes
-when that file's inode was changed last. The kernel sets this time (ctime), and no copying tool can:
-a copy of the directory, by whatever means and wherever it is put, has a file that is younger than
-the note. Renaming or moving the directory within its file system changes nothing. A needless alarm
-(`chown -R` over the directory, a hard link to the file) costs a comparison with the co-owners and
-no data.
+    disk.mark, 32 bytes:   magic (8)  sequence (8)  wall-clock ns (8)  unused (4)  CRC-32 (4)
 
-What it cannot see is a file system that is put back beneath the directory, as a snapshot is.
+`sequence` is the number of the last turn in the commit log. Three things are compared at the start,
+`doubt` has the words:
+
+* **The log ends before `sequence`.** Its tail is damaged, cut off or gone, or the database is an
+  older one. After kill -9 this cannot be: the mark is written after the commit.
+* **The file is another one** than the database has noted (its inode): the directory was copied, or
+  a tool put files back by renaming new ones into place.
+* **The file was changed after the node's last write to it.** The kernel sets this time (ctime) and
+  no copying tool can; so a copy that was written over the very file is younger than what stands in
+  it. A tool that leaves out files which look unchanged cannot leave this one out, unless nothing
+  was committed since the backup.
+
+Renaming or moving the directory within its file system changes nothing. A needless alarm (`chmod`
+or `chown -R` over the directory while the node is down, a hard link to the file, a power loss that
+keeps the file's time and not its content) costs a comparison with the co-owners and no data.
+
+What it cannot see is a file system that is put back beneath the directory, as a snapshot is, and,
+after a power loss, a tail that is gone from the log and from the mark alike; an unclean boot is a
+reason for doubt of its own (`kvctl_node.identity`).
+
+One `pwrite` of 32 bytes a turn, into a block that is there already: it needs no space.
 """
 
 from __future__ import annotations
 
 import os
+import struct
+import time
 from pathlib import Path
+from zlib import crc32
 
-from kvctl_node.errors import DataDirectoryError
-from kvctl_node.ports import StorageEngine
+from kvctl_node.errors import DataDirectoryError, StorageError
+from kvctl_node.identity import IS_COPY
 from kvctl_node.storage.durable_file import sync_directory
 
 MARK_FILE = "disk.mark"
-MARK = "disk_mark"
-"""Metadata: ctime of the file, in nanoseconds."""
-_WORDS = b"Made at the first start, never touched again: tells this directory from a copy of it.\n"
+NOTED_INODE = "disk_mark"
+"""Metadata: the inode of the file."""
+IS_BEHIND = "the end of its commit log is missing"
+IS_UNMARKED = "its disk.mark is missing or damaged"
+
+_MAGIC = b"kvctl-mk"
+_BODY = struct.Struct("<8sQQI")
+_CHECKSUM = struct.Struct("<I")
+_BYTES = _BODY.size + _CHECKSUM.size
+_TOLERANCE_NS = 250_000_000
+"""A file's time may be so much younger than the clock was when the write began."""
 
 
-def note_disk(directory: Path, storage: StorageEngine) -> bool:
-    """Whether the directory is a copy; from this turn's commit on it is the node's own.
+class DiskMark:
+    """The open mark of a data directory. Made by `open`; the directory's lock is held."""
 
-    The commit must be the one that notes what follows from it: after a crash before that, the
-    directory is a copy still. Raises `DataDirectoryError`.
-    """
-    noted = storage.metadata(MARK)
-    path = directory / MARK_FILE
-    try:
-        if noted is not None and path.exists() and _mark_of(path) == noted:
-            return False
-        path.unlink(missing_ok=True)
-        with path.open("wb") as file:
-            file.write(_WORDS)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(directory)
-        storage.set_metadata(MARK, _mark_of(path))
-    except OSError as error:
-        raise DataDirectoryError(f"{path} cannot be used: {error.strerror}.") from error
-    return noted is not None
+    def __init__(self, path: Path, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self._path = path
+        self._descriptor = descriptor
+        self.inode = str(status.st_ino).encode()
+        self._changed_ns = status.st_ctime_ns
+        self._clock_ahead_ns: int | None = None
+        """By how much the file system's clock is ahead of ours (a network's may be)."""
+        self._found = _parse(os.pread(descriptor, _BYTES, 0))
+
+    @classmethod
+    def open(cls, directory: Path) -> DiskMark:
+        """Open the mark, or create an empty one. Raises `DataDirectoryError`."""
+        path = directory / MARK_FILE
+        try:
+            is_new = not path.exists()
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if is_new:
+                    os.pwrite(descriptor, bytes(_BYTES), 0)
+                    os.fsync(descriptor)
+                    sync_directory(directory)
+                return cls(path, descriptor)
+            except OSError:
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            raise DataDirectoryError(f"{path} cannot be used: {error.strerror}.") from error
+
+    def doubt(
+        self, noted_inode: bytes | None, last_sequence: int, *, lost_its_tail: bool = False
+    ) -> str:
+        """Why the disk may not be the one that stopped here; "" if it is.
+
+        `noted_inode`: what the database has noted, None if nothing yet; `last_sequence`: the last
+        turn that the database holds; `lost_its_tail`: its log was seen to be damaged (`wal_tail`).
+        """
+        if noted_inode is None:
+            # A new database, then; beside an old mark it is one whose predecessor is gone.
+            return IS_BEHIND if self._found is not None else ""
+        if self._found is None:
+            return IS_UNMARKED
+        sequence, written_ns = self._found
+        if lost_its_tail or last_sequence < sequence:
+            return IS_BEHIND
+        if noted_inode != self.inode or self._changed_ns > written_ns + _TOLERANCE_NS:
+            return IS_COPY
+        return ""
+
+    def write(self, sequence: int) -> None:
+        """Note that everything up to `sequence` is committed. Raises `StorageError`."""
+        try:
+            if self._clock_ahead_ns is None:
+                self._clock_ahead_ns = 0
+                self._write(sequence)
+                ahead_ns = os.fstat(self._descriptor).st_ctime_ns - time.time_ns()
+                if abs(ahead_ns) <= _TOLERANCE_NS // 2:
+                    return
+                self._clock_ahead_ns = ahead_ns
+            self._write(sequence)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}.") from error
+
+    def _write(self, sequence: int) -> None:
+        body = _BODY.pack(_MAGIC, sequence, time.time_ns() + (self._clock_ahead_ns or 0), 0)
+        os.pwrite(self._descriptor, body + _CHECKSUM.pack(crc32(body)), 0)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._descriptor)
 
 
-def _mark_of(path: Path) -> bytes:
-    return str(path.stat().st_ctime_ns).encode()
+def _parse(data: bytes) -> tuple[int, int] | None:
+    """(sequence, wall-clock ns), None if the bytes are no mark."""
+    if len(data) != _BYTES:
+        return None
+    body, checksum = data[: _BODY.size], _CHECKSUM.unpack(data[_BODY.size :])[0]
+    magic, sequence, written_ns, _ = _BODY.unpack(body)
+    return (sequence, written_ns) if magic == _MAGIC and crc32(body) == checksum else None

@@ -23,6 +23,7 @@ from kvctl_node.storage.commit_log import CommitLog
 from kvctl_node.storage.crash_points import CrashPoint, OnStep, ignore_step
 from kvctl_node.storage.database import DATABASE_FILE, REBUILD_HINT, Database, storage_error
 from kvctl_node.storage.directory_lock import DirectoryLock
+from kvctl_node.storage.disk_mark import NOTED_INODE, DiskMark
 from kvctl_node.storage.durable_file import sync_directory
 from kvctl_node.storage.hint_log import SqliteHintLog
 from kvctl_node.storage.housekeeping import Housekeeping, settle
@@ -53,6 +54,7 @@ class SqliteStorageEngine:
         directory: Path,
         config: StorageConfig,
         lock: DirectoryLock,
+        mark: DiskMark,
         database: Database,
         *,
         free_bytes: Callable[[], int],
@@ -61,6 +63,7 @@ class SqliteStorageEngine:
         """Reads the manifest and replays the commit log. Raises `StorageError`, `sqlite3.Error`."""
         self._config = config
         self._lock = lock
+        self._mark = mark
         self._database = database
         self._free_bytes = free_bytes
         self._on_step = on_step
@@ -97,6 +100,14 @@ class SqliteStorageEngine:
         self._active = Memtable(manifest.released_segment + 1)
         self._active_get, self._active_put = self._active.entries.get, self._active.put
         self._replay()
+        self.disk_doubt = mark.doubt(
+            self._metadata.get(NOTED_INODE),
+            self._log.last_sequence,
+            lost_its_tail=database.lost_its_tail,
+        )
+        """Why the disk may not be the one that stopped here (`disk_mark`); "" if it is. The next
+        commit makes it the node's own: it must be the one that notes what follows."""
+        self._metadata.set(NOTED_INODE, mark.inode)
 
     @classmethod
     def open(
@@ -122,13 +133,16 @@ class SqliteStorageEngine:
                 f"The data directory {directory} cannot be created: {error.strerror}."
             ) from error
         lock = DirectoryLock.acquire(directory)
+        mark: DiskMark | None = None
         database: Database | None = None
         try:
+            mark = DiskMark.open(directory)
             database = Database.open(directory / DATABASE_FILE, config)
             engine = cls(
                 directory,
                 config,
                 lock,
+                mark,
                 database,
                 free_bytes=free_bytes or (lambda: shutil.disk_usage(directory).free),
                 on_step=on_step,
@@ -139,6 +153,8 @@ class SqliteStorageEngine:
         except (sqlite3.Error, UnicodeDecodeError, OSError, StorageError) as error:
             if database is not None:
                 database.connection.close()
+            if mark is not None:
+                mark.close()
             lock.release()
             if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                 raise storage_error(error, f"opening {directory}") from error
@@ -172,8 +188,7 @@ class SqliteStorageEngine:
     def _claim_partitions(self, partitions: int) -> None:
         made_with = self._metadata.get(PARTITIONS)
         if made_with is None:
-            self.set_metadata(PARTITIONS, str(partitions).encode())
-            self.commit()
+            self.set_metadata(PARTITIONS, str(partitions).encode())  # durable with the first turn
         elif int(made_with) != partitions:
             raise DataDirectoryError(
                 f"The data was written with {int(made_with)} partitions, not {partitions}.",
@@ -260,8 +275,7 @@ class SqliteStorageEngine:
             if self._metadata.pending:
                 with self._database.transaction(0):
                     self._metadata.write()
-                    if self._pending or self.hints.pending:
-                        self._log.write(self._active.segment, self.hints.pending)
+                    self._log.write(self._active.segment, self.hints.pending)
                 self._metadata.pending.clear()
             else:
                 self._log.write(self._active.segment, self.hints.pending)
@@ -269,6 +283,8 @@ class SqliteStorageEngine:
             self._failed = True
             raise storage_error(error, "committing a turn") from error
         self._on_step(CrashPoint.COMMITTED)
+        self._mark.write(self._log.last_sequence)
+        self._on_step(CrashPoint.COMMIT_NOTED)
         self._unchecked_bytes += self._unwritten_bytes
         self._unwritten_bytes = 0
         self._plan_space_check()
@@ -400,6 +416,7 @@ class SqliteStorageEngine:
         try:
             self._database.close()
         finally:
+            self._mark.close()
             self._lock.release()
 
 

@@ -70,14 +70,21 @@ def test_a_newer_data_format_is_refused(tmp_path: Path) -> None:
         engine_at(tmp_path)
 
 
+def with_a_turn(directory: Path) -> None:
+    """The directory, used once."""
+    engine = engine_at(directory)
+    engine.commit()
+    engine.close()
+
+
 def test_another_number_of_partitions_is_refused(tmp_path: Path) -> None:
-    engine_at(tmp_path).close()
+    with_a_turn(tmp_path)
     with pytest.raises(DataDirectoryError, match="8 partitions, not 16"):
         SqliteStorageEngine.open(tmp_path, CONFIG, partitions=16)
 
 
 def test_a_refused_directory_is_unlocked_again(tmp_path: Path) -> None:
-    engine_at(tmp_path).close()
+    with_a_turn(tmp_path)
     with pytest.raises(DataDirectoryError):
         SqliteStorageEngine.open(tmp_path, CONFIG, partitions=16)
     engine_at(tmp_path).close()
