@@ -55,6 +55,12 @@ class ClusterNotFoundError(KvctlError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class CopiedClusterError(ClusterNotFoundError):
+    """The directory is a copy of another cluster's, and no cluster of its own yet."""
+
+    kind = "copied_cluster"
+
+
 class ClusterUnreachableError(KvctlError):
     """The cluster exists, but no node of it answers."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from kvctl.cluster.copied_cluster import adopt_copy
 from kvctl.cluster.directory import (
     ClusterDirectory,
     cluster_directories,
@@ -21,6 +22,7 @@ from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.lifecycle import GRACE_S, start_nodes, stop_nodes
 from kvctl.cluster.options import UpOptions, new_config
 from kvctl.cluster.ports import check_ports, choose_ports, ports_of
+from kvctl.cluster.run_state import Registry
 from kvctl.errors import PortTakenError
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import StoreError
@@ -49,8 +51,26 @@ def create_cluster(
     for spec in config.nodes:
         make_private_directory(directory.node(spec.name))
     directory.write_format()
+    config = msgspec.structs.replace(config, made_at=str(directory.place()))
     directory.save(config)
     return config, announcements
+
+
+def open_existing(
+    directory: ClusterDirectory, *, home: Path, rng: random.Random
+) -> tuple[HeldCluster, tuple[str, ...]]:
+    """The cluster of a directory, made one of its own if it is a copy; and announcements.
+
+    The caller holds its lock. Raises what `ClusterDirectory.load` and `adopt_copy` raise.
+    """
+    config = directory.load_copy()
+    if not directory.is_copy(config):
+        return HeldCluster(directory, config, home), ()
+    known = Registry(home).read(directory.name)
+    adopted = adopt_copy(directory, config, reserved=reserved_ports(home, directory), rng=rng)
+    held = HeldCluster(directory, adopted.config, home)
+    held.remember_cluster(known.of_a_copy(adopted.former_id, adopted.config.cluster_id))
+    return held, (adopted.announcement,)
 
 
 def start_fresh(
@@ -94,7 +114,7 @@ def reserved_ports(home: Path, besides: ClusterDirectory) -> set[int]:
         if directory.path == besides.path:
             continue
         try:
-            reserved |= ports_of(directory.load().nodes)
+            reserved |= ports_of(directory.load_copy().nodes)
         except StoreError:
             continue  # no cluster, or an unreadable one: `doctor` reports it
     return reserved

@@ -14,7 +14,14 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from kvctl.errors import ClusterNotFoundError, HomeError, NewerFormatError
+import msgspec
+
+from kvctl.errors import (
+    ClusterNotFoundError,
+    CopiedClusterError,
+    HomeError,
+    NewerFormatError,
+)
 from kvctl_node.config import NAME_PATTERN, ClusterConfig, encode_config, load_config
 from kvctl_node.errors import ConfigError
 
@@ -40,6 +47,36 @@ def home_directory() -> Path:
     from platformdirs import user_state_path  # only without KVCTL_HOME: it costs milliseconds
 
     return user_state_path("kvctl")
+
+
+class Place(NamedTuple):
+    """Where a directory was made, as `cluster.json` keeps it: `inode:ctime_ns:path`.
+
+    Inode and time of change are those of its file `format`, which nothing changes afterwards.
+    """
+
+    inode: int
+    changed_ns: int
+    path: Path
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Inverse of `str`. Raises `ConfigError`."""
+        inode, _, rest = text.partition(":")
+        changed_ns, _, path = rest.partition(":")
+        if not (inode.isdigit() and changed_ns.isdigit() and path):
+            raise ConfigError(f"made_at is {text!r}, which names no place.")
+        return cls(int(inode), int(changed_ns), Path(path))
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.changed_ns}:{self.path}"
+
+    def is_copied_to(self, other: Place) -> bool:
+        """Whether a directory that was made here and is now there was copied; see
+        `copied_cluster`."""
+        if self.inode != other.inode:
+            return True
+        return self.changed_ns != other.changed_ns and self.path != other.path
 
 
 class ClusterDirectory(NamedTuple):
@@ -96,8 +133,33 @@ class ClusterDirectory(NamedTuple):
     def load(self) -> ClusterConfig:
         """The cluster's configuration.
 
-        Raises `ClusterNotFoundError`, `NewerFormatError`, or `ConfigError` if it is unreadable.
+        Raises `ClusterNotFoundError`, `NewerFormatError`, `CopiedClusterError`, or `ConfigError`
+        if it is unreadable.
         """
+        config = self.load_copy()
+        if self.is_copy(config):
+            raise CopiedClusterError(
+                f"{self.path} was copied from {Place.parse(config.made_at).path}, "
+                "and has that cluster's keys and ports.",
+                hint=f"kvctl -c {self.name} up makes it a cluster of its own.",
+            )
+        return config
+
+    def place(self) -> Place:
+        """Where the directory is. Raises `HomeError`."""
+        try:
+            status = self.format_path.stat()
+        except OSError as error:
+            raise HomeError(f"cannot read {self.format_path}: {error.strerror}.") from error
+        return Place(status.st_ino, status.st_ctime_ns, self.path)
+
+    def is_copy(self, config: ClusterConfig) -> bool:
+        """Whether the directory is not the one kvctl made (`copied_cluster`). Raises `HomeError`,
+        `ConfigError`."""
+        return bool(config.made_at) and Place.parse(config.made_at).is_copied_to(self.place())
+
+    def load_copy(self) -> ClusterConfig:
+        """`load` that takes a copy as well."""
         self.check_format()
         try:
             return load_config(self.config_path)
@@ -137,6 +199,12 @@ class ClusterDirectory(NamedTuple):
     def write_format(self) -> None:
         """Say which layout this directory has."""
         write_private_file(self.format_path, f"{FORMAT_VERSION}\n".encode())
+
+    def mend_format(self) -> None:
+        """Write the file with the version again, and note that this is the place: it is a new
+        file. Raises `ConfigError`, `HomeError`."""
+        self.write_format()
+        self.save(msgspec.structs.replace(self.load_copy(), made_at=str(self.place())))
 
     def remove(self) -> None:
         """Delete the directory with all data in it. Raises `HomeError`.

@@ -29,7 +29,13 @@ from kvctl.cluster.locking import LockHolder, hold_lock, is_held, read_holder
 from kvctl.cluster.ports import check_ports
 from kvctl.cluster.processes import FoundNode, end_processes, find_nodes
 from kvctl.cluster.run_state import RUNNING, ClusterRun, NodeRun, Registry, RegistryError
-from kvctl.errors import HomeError, LockedError, NewerFormatError, PortTakenError
+from kvctl.errors import (
+    CopiedClusterError,
+    HomeError,
+    LockedError,
+    NewerFormatError,
+    PortTakenError,
+)
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import ConfigError, StoreError
 from kvctl_node.runtime.security import CLIENT_KEY_NAME, create_keys, key_path
@@ -165,11 +171,11 @@ class Doctor:
         config = None
         try:
             config = directory.load()
-        except NewerFormatError as error:
-            yield _diagnosis("newer_format", name, error.message, error.hint)
+        except (NewerFormatError, CopiedClusterError) as error:
+            yield _diagnosis(error.kind, name, error.message, error.hint)
         except HomeError as error:
             yield _diagnosis(
-                "damaged_format", name, error.message, error.hint, directory.write_format
+                "damaged_format", name, error.message, error.hint, directory.mend_format
             )
         except ConfigError as error:
             advice = "mend the file by hand, or kvctl down --purge; its data is still there."

@@ -36,6 +36,8 @@ class HeldCluster:
         if remembered.cluster_id != config.cluster_id:
             remembered = ClusterRun(cluster_id=config.cluster_id)  # of a cluster that is gone
         self.run = remembered
+        self.rebuilding: dict[str, str] = {}
+        """Node → why it was being rebuilt when it was last asked."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,6 +92,9 @@ class HeldCluster:
 
     def remember_snapshots(self, snapshots: Snapshots) -> None:
         """Note the generations and actor epochs that nodes reported, if they are higher."""
+        self.rebuilding = {
+            name: str(one["rebuilding"]) for name, one in snapshots.items() if one.get("rebuilding")
+        }
         changed = {}
         for name, snapshot in snapshots.items():
             known = self.run.node(name)

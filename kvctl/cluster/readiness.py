@@ -2,8 +2,9 @@
 
 "Started" is not "ready". A node is ready when it answers with the nonce it was started with and
 every other running node of the cluster has a link to it, and it to them, unless an injected fault
-cuts that link; only then does a quorum behave as the configuration says. While waiting, a process
-that ends is noticed at once and its own last words become the error.
+cuts that link; only then does a quorum behave as the configuration says. Nodes whose disks were put
+back do not count in reads before they were compared with each other, so that is waited for as well.
+While waiting, a process that ends is noticed at once and its own last words become the error.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def wait_until_ready(
 ) -> Snapshots:
     """Wait until every awaited node serves, and it and the other running nodes see each other.
 
+    Also until so few are being rebuilt that every read can have its quorum.
+
     `processes` are all nodes that run (awaited ones among them). Nodes that run but are paused or
     do not answer at all, and are not awaited, are not waited for. Returns the last snapshots.
     Raises `NodeStartError` if an awaited process ends, `WaitTimeoutError` saying what is missing.
@@ -51,6 +54,7 @@ def wait_until_ready(
             round_s = min(_ASK_S, max(0.01, deadline_s - time.monotonic()))
             snapshots = connections.ask_status(running, timeout_s=round_s)
             missing = missing_for_readiness(wanted, processes, snapshots)
+            missing = missing or missing_for_reads(config, snapshots)
             if not missing:
                 return snapshots
             if time.monotonic() >= deadline_s:
@@ -103,6 +107,18 @@ def missing_for_readiness(
             if not sees(snapshots[one], other) and not _is_cut(snapshots, one, other):
                 return f"{one} does not see {other}"
     return ""
+
+
+def missing_for_reads(config: ClusterConfig, snapshots: Snapshots) -> str:
+    """Which nodes are being rebuilt, if so many that reads have to wait for them ("" if not).
+
+    Only while all nodes run: with one that is down, the others cannot end it by themselves.
+    """
+    rebuilding = sorted(name for name, one in snapshots.items() if one.get("rebuilding"))
+    quorum = config.quorum
+    if len(snapshots) < len(config.nodes) or len(rebuilding) <= quorum.n - quorum.r:
+        return ""
+    return f"{', '.join(rebuilding)} are being rebuilt, and reads wait for them"
 
 
 def _is_cut(snapshots: Snapshots, one: str, other: str) -> bool:

@@ -102,6 +102,17 @@ class ClusterRun(msgspec.Struct, frozen=True):
         """A copy in which these nodes are replaced or added."""
         return msgspec.structs.replace(self, nodes={**self.nodes, **changed})
 
+    def of_a_copy(self, former_id: str, cluster_id: str) -> ClusterRun:
+        """What holds of a copy of the cluster `former_id` that has an id of its own now: how far
+        its disks had come, and what was broken; its processes are the other's."""
+        if self.cluster_id != former_id:
+            return ClusterRun(cluster_id=cluster_id)
+        nodes = {
+            name: NodeRun(generation=node.generation, actor_epoch=node.actor_epoch)
+            for name, node in self.nodes.items()
+        }
+        return msgspec.structs.replace(self, cluster_id=cluster_id, expiry=None, nodes=nodes)
+
 
 class Registry:
     """The run state of all clusters of one home directory."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from kvctl.cluster import deferred, lifecycle
-from kvctl.cluster.creation import create_cluster, start_fresh
+from kvctl.cluster.creation import create_cluster, open_existing, start_fresh
 from kvctl.cluster.directory import (
     ClusterDirectory,
     cluster_directories,
@@ -45,7 +45,7 @@ from kvctl.cluster.options import UpOptions, check_contradictions
 from kvctl.cluster.processes import ProcessState, end_processes, find_deferred, find_nodes, state_of
 from kvctl.cluster.quorum_change import change_quorum
 from kvctl.cluster.run_state import ClusterRun, Registry
-from kvctl.errors import HomeError, NewerFormatError
+from kvctl.errors import CopiedClusterError, HomeError, NewerFormatError
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import ConfigError, StoreError
 
@@ -108,11 +108,15 @@ class Supervisor:
             if wanted.ttl_s is not None:
                 expiry = deferred.defer(held, deferred.DOWN, wanted.ttl_s)
                 held.remember_cluster(msgspec.structs.replace(held.run, expiry=expiry))
+            rebuilding = tuple(
+                f"{node} is being rebuilt from its peers: {reason}."
+                for node, reason in sorted(held.rebuilding.items())
+            )
             return UpReport(
                 name=name,
                 created=created,
                 started=tuple(one for one in held.names if one in started or one in resumed),
-                announcements=announcements,
+                announcements=announcements + rebuilding,
                 config=held.config,
                 seconds=time.monotonic() - began_s,
             )
@@ -166,7 +170,7 @@ class Supervisor:
                     )
                 )
             else:
-                held = HeldCluster(directory, directory.load(), self.home)
+                held, announcements = open_existing(directory, home=self.home, rng=self._rng)
                 check_contradictions(held.config, options, ephemeral=held.run.ephemeral)
             yield held, created, announcements
 
@@ -178,7 +182,7 @@ class Supervisor:
         """
         directory = cluster_directory(name, self.home)
         with self._locked(directory.lock_path):
-            config = _load_if_readable(directory)
+            config = _load_if_usable(directory)
             stopped: tuple[str, ...] = ()
             killed: tuple[str, ...] = ()
             ephemeral = False
@@ -209,6 +213,8 @@ class Supervisor:
             names, problem = [], ""
             try:
                 names = [spec.name for spec in directory.load().nodes]
+            except CopiedClusterError as error:
+                run, problem = ClusterRun(), error.message
             except StoreError as error:
                 problem = error.message
             summaries.append(
@@ -417,8 +423,8 @@ def _refuse_orphaned_data(directory: ClusterDirectory) -> None:
         )
 
 
-def _load_if_readable(directory: ClusterDirectory) -> ClusterConfig | None:
-    """The configuration, None if it is damaged: processes can be ended without it.
+def _load_if_usable(directory: ClusterDirectory) -> ClusterConfig | None:
+    """The configuration, None if it is damaged or a copy's: processes are ended without it.
 
     A cluster of a newer format is still refused, since its processes may be another matter.
     """
@@ -426,5 +432,5 @@ def _load_if_readable(directory: ClusterDirectory) -> ClusterConfig | None:
         return directory.load()
     except NewerFormatError:
         raise
-    except ConfigError:
+    except (ConfigError, CopiedClusterError):
         return None

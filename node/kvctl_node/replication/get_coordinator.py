@@ -201,14 +201,24 @@ class GetCoordinator(RequestCoordinator):
         )
 
     def _fail(self) -> None:
-        self.answer(
-            Failed(
-                self.origin.request_id,
-                FailureKind.UNAVAILABLE,
-                f"{len(self._quorum.acked)} of R={self._r} replicas answered.",
-                "`kvctl status` shows which nodes are down.",
+        message = f"{len(self._quorum.acked)} of R={self._r} replicas answered."
+        hint = "`kvctl status` shows which nodes are down."
+        unproven = self._unproven()
+        if unproven:
+            message = (
+                f"{len(self._quorum.acked)} of R={self._r} replicas can vouch for the key; "
+                f"{', '.join(unproven)} cannot: rebuilding, or the record is damaged."
             )
-        )
+            hint = "`kvctl status` shows which nodes are being rebuilt, and which are down."
+        self.answer(Failed(self.origin.request_id, FailureKind.UNAVAILABLE, message, hint))
+
+    def _unproven(self) -> list[str]:
+        """The primaries that answered, and whose answers are no evidence."""
+        found = self._disagreement
+        if found is None:
+            return []
+        said = {*found.answers, *found.without_evidence}
+        return [node for node in self._quorum.lost if node in said]
 
     # ------------------------------------------------------------ repair
 
