@@ -29,6 +29,7 @@ from kvctl.cluster.locking import LockHolder, hold_lock, is_held, read_holder
 from kvctl.cluster.ports import check_ports
 from kvctl.cluster.processes import FoundNode, end_processes, find_nodes
 from kvctl.cluster.run_state import RUNNING, ClusterRun, NodeRun, Registry, RegistryError
+from kvctl.cluster.spawn import read_exit_note
 from kvctl.errors import (
     CopiedClusterError,
     HomeError,
@@ -187,6 +188,7 @@ class Doctor:
             except RegistryError:
                 return  # found already; without `fix` it is still unreadable
             yield from _registry_diagnoses(held, self._registry.read(name))
+            yield from _ended_diagnoses(held)
             yield from _process_diagnoses(held, found)
             yield from _overdue_diagnoses(held, found)
             yield from _port_diagnoses(held, config)
@@ -312,6 +314,16 @@ def _rebuild(held: HeldCluster) -> None:
         )
     held.remember_cluster(ClusterRun(cluster_id=held.config.cluster_id, nodes=nodes))
     held.remember_snapshots(held.ask_running())
+
+
+def _ended_diagnoses(held: HeldCluster) -> Iterator[_Diagnosis]:
+    """Nodes that should run and ended by themselves: why, and what a person can do about it."""
+    processes = held.processes()
+    for name in held.names:
+        known = held.run.node(name)
+        note = read_exit_note(held.directory, name, known.nonce)
+        if note is not None and known.wanted == RUNNING and name not in processes:
+            yield _diagnosis("ended_by_itself", name, note.message, note.hint)
 
 
 def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_Diagnosis]:

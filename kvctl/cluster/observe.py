@@ -157,8 +157,8 @@ def _state_word(
     if state is ProcessState.GONE:
         if run.node(name).wanted != RUNNING:
             return STOPPED, ""
-        words, _ = last_words(directory, name, run.node(name).nonce)
-        return DEAD, words or "it was killed, or the machine restarted"
+        words, hint = last_words(directory, name, run.node(name).nonce)
+        return DEAD, f"{words} {hint}".strip() or "it was killed, or the machine restarted"
     if state is ProcessState.PAUSED:
         return PAUSED, ""
     if snapshot is None:

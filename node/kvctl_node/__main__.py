@@ -32,7 +32,14 @@ from pathlib import Path
 import msgspec
 
 from kvctl_node.config import ClusterConfig, load_config
-from kvctl_node.errors import ConfigError, DataDirectoryError, StorageError, StoreError
+from kvctl_node.errors import (
+    ConfigError,
+    CorruptRecordError,
+    DataDirectoryError,
+    DataFormatError,
+    StorageError,
+    StoreError,
+)
 from kvctl_node.identity import NodeIdentity, open_identity
 from kvctl_node.node import Node
 from kvctl_node.runtime.boot_id import read_boot_id
@@ -184,16 +191,27 @@ def _exit_code(error: StoreError) -> int:
     return EXIT_STORAGE
 
 
+def _way_out(name: str, error: StoreError) -> str:
+    """What to do about it. Only here is it known which node the storage belongs to."""
+    wipe = f"`kvctl wipe {name}` deletes what the node holds, and its peers rebuild it."
+    if isinstance(error, CorruptRecordError):
+        return wipe
+    if isinstance(error, DataFormatError):
+        return f"{error.hint} If the file is damaged, {wipe}"
+    return error.hint
+
+
 def _report(options: argparse.Namespace, error: StoreError, code: int) -> int:
     """Say why the node ends, to whoever watches now and to whoever asks later."""
+    hint = _way_out(options.name, error)
     print(f"node {options.name}: {error.message}", file=sys.stderr)  # noqa: T201
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
     record = ExitRecord(
         code=code,
         kind=error.kind,
         message=error.message,
-        hint=error.hint,
+        hint=hint,
         at_ms=SystemClock().now().wall_ms,
         nonce=options.nonce,
     )

@@ -120,9 +120,15 @@ class RebuildingError(CorruptRecordError):
 
 
 class DataDirectoryError(StorageError):
-    """The data directory is in use, unreadable, or of a newer format."""
+    """The data directory is in use, unreadable, another node's, or of another format."""
 
     kind = "data_directory"
+
+
+class DataFormatError(DataDirectoryError):
+    """The database says a format that this kvctl does not read, or its header is damaged."""
+
+    kind = "data_format"
 
 
 ERROR_BY_FAILURE: dict[int, type[StoreError]] = {

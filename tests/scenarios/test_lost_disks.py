@@ -72,6 +72,7 @@ def test_a_missing_key_of_a_rebuilding_node_is_never_read_as_not_found(via):
     cluster.run_for(5)
     reply = cluster.get(via, "nothing")
     assert isinstance(reply, Failed) and reply.kind == FailureKind.UNAVAILABLE
+    assert "fewer than R=2 replicas can vouch for the key; n2 cannot" in reply.message
     page = cluster.scan(via)
     assert isinstance(page, Failed) and page.kind == FailureKind.UNAVAILABLE
 

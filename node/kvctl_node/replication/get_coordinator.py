@@ -206,7 +206,7 @@ class GetCoordinator(RequestCoordinator):
         unproven = self._unproven()
         if unproven:
             message = (
-                f"{len(self._quorum.acked)} of R={self._r} replicas can vouch for the key; "
+                f"fewer than R={self._r} replicas can vouch for the key; "
                 f"{', '.join(unproven)} cannot: rebuilding, or the record is damaged."
             )
             hint = "`kvctl status` shows which nodes are being rebuilt, and which are down."

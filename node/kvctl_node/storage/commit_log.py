@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvctl_node.errors import CorruptRecordError
-from kvctl_node.storage.database import REBUILD_HINT, Database
+from kvctl_node.storage.database import Database
 from kvctl_node.storage.record_codec import (
     HintChange,
     LogEntry,
@@ -78,13 +78,10 @@ class CommitLog:
         for row in self._execute(_REPLAY, (self.released_sequence,)):
             sequence, segment, checksum, batch = row
             if sequence != self.last_sequence + 1:
-                raise CorruptRecordError(
-                    f"The commit log has a gap before batch {sequence}.", hint=REBUILD_HINT
-                )
+                raise CorruptRecordError(f"The commit log has a gap before batch {sequence}.")
             if not isinstance(batch, bytes) or batch_checksum(segment, sequence, batch) != checksum:
                 raise CorruptRecordError(
-                    f"Batch {sequence} of the commit log does not match its checksum.",
-                    hint=REBUILD_HINT,
+                    f"Batch {sequence} of the commit log does not match its checksum."
                 )
             if segment != segment_before:
                 segment_before, self.segment_bytes = segment, 0

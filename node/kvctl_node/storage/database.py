@@ -29,6 +29,7 @@ from kvctl_node.config import StorageConfig
 from kvctl_node.errors import (
     CorruptRecordError,
     DataDirectoryError,
+    DataFormatError,
     StorageError,
     StorageFullError,
 )
@@ -41,27 +42,26 @@ WAL_SUFFIX = "-wal"
 WAL_BYTES_KEPT = 16 * 1024 * 1024
 TRANSACTION_OVERHEAD_BYTES = 2 * PAGE_BYTES
 """About what a transaction adds to the write-ahead log beside its own data."""
-REBUILD_HINT = "wipe this node (`kvctl wipe`); its peers rebuild what it held."
 
 _SCHEMA = """
 CREATE TABLE metadata (
     name     TEXT PRIMARY KEY,
     value    BLOB NOT NULL,
     checksum INTEGER NOT NULL
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE TABLE log (
     sequence INTEGER PRIMARY KEY,
     segment  INTEGER NOT NULL,
     checksum INTEGER NOT NULL,
     batch    BLOB NOT NULL
-);
+) STRICT;
 CREATE TABLE hints (
     target   TEXT NOT NULL,
     key      BLOB NOT NULL,
     checksum INTEGER NOT NULL,
     hint     BLOB NOT NULL,
     PRIMARY KEY (target, key)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE TABLE manifest (
     table_id       INTEGER PRIMARY KEY,
     first_segment  INTEGER NOT NULL,
@@ -77,13 +77,13 @@ CREATE TABLE manifest (
     bloom_bytes    INTEGER NOT NULL,
     bloom_checksum INTEGER NOT NULL,
     checksum       INTEGER NOT NULL
-);
+) STRICT;
 CREATE TABLE bloom (
     table_id INTEGER NOT NULL,
     chunk    INTEGER NOT NULL,
     bits     BLOB NOT NULL,
     PRIMARY KEY (table_id, chunk)
-);
+) STRICT;
 """
 
 
@@ -107,7 +107,7 @@ class Database:
         try:
             connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
         except sqlite3.Error as error:
-            raise storage_error(error, f"opening {path}") from error
+            raise opening_error(error, path) from error
         database = cls(path, connection, config)
         try:
             database._configure(config.durability)
@@ -115,7 +115,7 @@ class Database:
             database._check_format()
         except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
-            raise storage_error(error, f"opening {path}") from error
+            raise opening_error(error, path) from error
         except OSError as error:
             connection.close()
             raise DataDirectoryError(
@@ -151,20 +151,19 @@ class Database:
 
     def _check_format(self) -> None:
         version = self._pragma("user_version")
-        if version > FORMAT_VERSION:
-            raise DataDirectoryError(
-                f"{self.path} has data format {version}; this kvctl reads up to {FORMAT_VERSION}.",
-                hint="it was written by a newer kvctl: run that one.",
-            )
-        if 0 < version < FORMAT_VERSION:
-            raise DataDirectoryError(
-                f"{self.path} has data format {version}; this kvctl reads only {FORMAT_VERSION}.",
-                hint=f"it was written by an older kvctl: run that one, or {REBUILD_HINT}",
+        is_new = (
+            version == 0 and not self.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        )
+        if version != FORMAT_VERSION and not is_new:
+            raise DataFormatError(
+                f"{self.path} says data format {version}, and this kvctl reads format "
+                f"{FORMAT_VERSION}: another version of kvctl wrote it, or it is damaged.",
+                hint="run the kvctl that wrote it.",
             )
         verdict = self.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise CorruptRecordError(f"{self.path} is damaged: {verdict}.", hint=REBUILD_HINT)
-        if version == 0:
+            raise CorruptRecordError(f"{self.path} is damaged: {verdict.splitlines()[-1]}.")
+        if is_new:
             self.connection.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
             )
@@ -229,6 +228,17 @@ class Database:
             raise storage_error(error, f"closing {self.path}") from error
 
 
+def opening_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StorageError:
+    """`storage_error` for what goes wrong while a database or a data directory is opened.
+
+    The statements there are fixed: where SQLite does not understand one, what it speaks of is gone.
+    An error without a code is Python's own, about a value that is no text.
+    """
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+        return CorruptRecordError(f"Damage was found while opening {path}: {error}.")
+    return storage_error(error, f"opening {path}")
+
+
 def storage_error(error: sqlite3.Error | UnicodeDecodeError, doing: str) -> StorageError:
     """The `StorageError` that says what an SQLite error means for the node."""
     code: Any = getattr(error, "sqlite_errorcode", None)
@@ -241,7 +251,7 @@ def storage_error(error: sqlite3.Error | UnicodeDecodeError, doing: str) -> Stor
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(
         error, UnicodeDecodeError
     ):
-        return CorruptRecordError(f"Damage was found while {doing}: {error}.", hint=REBUILD_HINT)
+        return CorruptRecordError(f"Damage was found while {doing}: {error}.")
     if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY):
         return DataDirectoryError(
             f"The data directory is not usable while {doing}: {error}.",

@@ -21,7 +21,7 @@ from kvctl_node.ports import Position, Record, ScanPage, StorageStats
 from kvctl_node.ring.placed_keys import PlacedKeys
 from kvctl_node.storage.commit_log import CommitLog
 from kvctl_node.storage.crash_points import CrashPoint, OnStep, ignore_step
-from kvctl_node.storage.database import DATABASE_FILE, REBUILD_HINT, Database, storage_error
+from kvctl_node.storage.database import DATABASE_FILE, Database, opening_error, storage_error
 from kvctl_node.storage.directory_lock import DirectoryLock
 from kvctl_node.storage.disk_mark import NOTED_INODE, DiskMark
 from kvctl_node.storage.durable_file import sync_directory
@@ -157,7 +157,7 @@ class SqliteStorageEngine:
                 mark.close()
             lock.release()
             if isinstance(error, sqlite3.Error | UnicodeDecodeError):
-                raise storage_error(error, f"opening {directory}") from error
+                raise opening_error(error, directory) from error
             if isinstance(error, OSError):
                 raise StorageError(
                     f"The data directory {directory} is not usable: {error.strerror}."
@@ -172,8 +172,7 @@ class SqliteStorageEngine:
             if batch.segment != self._active.segment:
                 if batch.segment != self._active.segment + 1 or not self._holds_something():
                     raise CorruptRecordError(
-                        f"The commit log has a gap before segment {batch.segment}.",
-                        hint=REBUILD_HINT,
+                        f"The commit log has a gap before segment {batch.segment}."
                     )
                 self._rotate(batch.sequence - 1)
             for partition, key, record in batch.entries:

@@ -22,7 +22,7 @@ import msgspec
 
 from kvctl_node.errors import CorruptRecordError
 from kvctl_node.storage.bloom_filter import BloomFilter
-from kvctl_node.storage.database import REBUILD_HINT, Database
+from kvctl_node.storage.database import Database
 from kvctl_node.storage.sstable import TableDescription
 
 BLOOM_CHUNK_BYTES = 128 * 1024
@@ -59,8 +59,7 @@ class Manifest:
         for description in self.descriptions:
             if description.first_segment != segment + 1:
                 raise CorruptRecordError(
-                    f"The manifest has no SSTable for log segment {segment + 1}.",
-                    hint=REBUILD_HINT,
+                    f"The manifest has no SSTable for log segment {segment + 1}."
                 )
             segment = description.last_segment
 
@@ -87,8 +86,7 @@ class Manifest:
         bits = b"".join(row[0] for row in rows if isinstance(row[0], bytes))
         if len(bits) != description.bloom_bytes or crc32(bits) != description.bloom_checksum:
             raise CorruptRecordError(
-                f"The Bloom filter of {description.file_name} does not match its checksum.",
-                hint=REBUILD_HINT,
+                f"The Bloom filter of {description.file_name} does not match its checksum."
             )
         return BloomFilter.from_bytes(bits)
 
@@ -153,12 +151,9 @@ def _description_of_row(row: tuple[int | bytes | None, ...]) -> TableDescription
     try:
         description = msgspec.convert(fields, TableDescription)
     except msgspec.ValidationError as error:
-        raise CorruptRecordError(
-            f"An entry of the manifest is damaged: {error}.", hint=REBUILD_HINT
-        ) from error
+        raise CorruptRecordError(f"An entry of the manifest is damaged: {error}.") from error
     if crc32(_ENCODER.encode(description)) != checksum:
         raise CorruptRecordError(
-            f"The manifest's entry of {description.file_name} does not match its checksum.",
-            hint=REBUILD_HINT,
+            f"The manifest's entry of {description.file_name} does not match its checksum."
         )
     return description

@@ -9,7 +9,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from kvctl_node.errors import CorruptRecordError
-from kvctl_node.storage.database import REBUILD_HINT, Database
+from kvctl_node.storage.database import Database
 
 
 class Metadata:
@@ -23,9 +23,7 @@ class Metadata:
         """Set in this turn, not yet written."""
         for name, value, checksum in self._execute("SELECT name, value, checksum FROM metadata"):
             if not isinstance(value, bytes) or _checksum(name, value) != checksum:
-                raise CorruptRecordError(
-                    f"The metadata value {name} does not match its checksum.", hint=REBUILD_HINT
-                )
+                raise CorruptRecordError(f"The metadata value {name} does not match its checksum.")
             self._values[name] = value
 
     def get(self, name: str) -> bytes | None:

@@ -9,9 +9,10 @@ import pytest
 
 from kvctl.cluster.directory import cluster_directory
 from kvctl.cluster.processes import ProcessIdentity
-from kvctl.cluster.readiness import missing_for_readiness, start_failure
+from kvctl.cluster.readiness import missing_for_readiness, missing_for_reads, start_failure
 from kvctl.cluster.spawn import exit_note_path
 from kvctl.errors import PortTakenError
+from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
 
 NAMES = ("n1", "n2", "n3")
 PROCESSES = {name: ProcessIdentity(1, 0.0, f"nonce of {name}") for name in NAMES}
@@ -72,3 +73,25 @@ def test_a_node_that_ended_is_reported_in_its_own_words(tmp_path: Path) -> None:
     assert isinstance(error, PortTakenError)
     assert error.message == "n1 ended while starting: port 7000 of n1 is taken."
     assert error.hint == "free it."
+
+
+def config_of(r: int) -> ClusterConfig:
+    return ClusterConfig(nodes=tuple(map(NodeSpec, NAMES)), quorum=QuorumConfig(3, r, 3))
+
+
+@pytest.mark.parametrize(
+    ("r", "rebuilding", "waits"),
+    [(2, "", False), (2, "n1", False), (2, "n1 n2", True), (1, "n1 n2", False), (3, "n3", True)],
+)
+def test_reads_are_waited_for_while_fewer_than_r_nodes_can_vouch_for_a_key(
+    r: int, rebuilding: str, waits: bool
+) -> None:
+    snapshots = {name: {"rebuilding": 8 * (name in rebuilding)} for name in NAMES}
+    missing = missing_for_reads(config_of(r), snapshots)
+    assert bool(missing) is waits
+    assert all(name in missing for name in rebuilding.split()) or not waits
+
+
+def test_a_rebuild_is_not_waited_for_when_the_node_to_rebuild_from_is_down() -> None:
+    snapshots = {name: {"rebuilding": 8} for name in ("n1", "n2")}
+    assert missing_for_reads(config_of(2), snapshots) == ""

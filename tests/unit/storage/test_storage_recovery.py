@@ -63,13 +63,6 @@ def test_the_directory_is_for_its_owner_only(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "data").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_newer_data_format_is_refused(tmp_path: Path) -> None:
-    engine_at(tmp_path).close()
-    in_database(tmp_path, "PRAGMA user_version = 99")
-    with pytest.raises(DataDirectoryError, match="data format 99"):
-        engine_at(tmp_path)
-
-
 def with_a_turn(directory: Path) -> None:
     """The directory, used once."""
     engine = engine_at(directory)
@@ -114,9 +107,8 @@ def test_damage_to_the_commit_log_is_refused_not_skipped(tmp_path: Path, stateme
     fill(engine, range(5))
     engine.close()
     in_database(tmp_path, statement)
-    with pytest.raises(CorruptRecordError) as caught:
+    with pytest.raises(CorruptRecordError):
         engine_at(tmp_path)
-    assert "peers rebuild" in caught.value.hint
 
 
 MANIFEST_DAMAGE: dict[str, str] = {
