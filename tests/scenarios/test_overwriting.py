@@ -58,7 +58,7 @@ def test_a_replica_that_alone_remembers_a_request_goes_on_remembering_it():
     partition = node.state.map.partition_of(key)
     copy = node.state.storage.get(partition, key)
     assert copy is not None
-    alone = RecentRequests(0, ((1, 4711, 1, "n9", 1),))
+    alone = RecentRequests(0, ((1, 4711, 1, "n9", 1, 0, 0),))
     node.state.replica.apply(partition, key, copy.content, encode_recent(alone))
     assert isinstance(cluster.put("n1", "k", "new"), PutDone)
     cluster.run_for(1)

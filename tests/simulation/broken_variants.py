@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from kvctl_node.causality import siblings
 from kvctl_node.causality.causal_context import CausalContext, Dot
+from kvctl_node.causality.recent_requests import Applied, RecentRequests
 from kvctl_node.causality.siblings import (
     StoredObject,
     decode_object,
@@ -131,8 +133,8 @@ def merge_keeps_one_sibling(patch: pytest.MonkeyPatch) -> None:
     """The last writer wins: of concurrent versions the youngest stays."""
     merge = merge_objects
 
-    def merge_to_one(left: StoredObject, right: StoredObject) -> StoredObject:
-        merged = merge(left, right)
+    def merge_to_one(left: StoredObject, right: StoredObject, requests: Any = ()) -> StoredObject:
+        merged = merge(left, right, requests)
         return StoredObject(merged.context, merged.siblings[-1:])
 
     patch.setattr(replica, "merge_objects", merge_to_one)
@@ -155,6 +157,20 @@ def retry_mints_again(patch: pytest.MonkeyPatch) -> None:
         self._replicate_after(prior, now)
 
     patch.setattr(PutCoordinator, "_settle", settle)
+
+
+def one_dot_of_a_request_ends_alone(patch: pytest.MonkeyPatch) -> None:
+    """Whoever supersedes a retried write has superseded only the attempt that was seen."""
+    patch.setattr(siblings, "taken_along", lambda *_: set())
+
+
+def requests_are_forgotten_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A request is remembered until the next put, whoever else may hold another dot of it."""
+
+    def with_request(self: RecentRequests, applied: Applied, **_: Any) -> RecentRequests:
+        return RecentRequests(0, (applied,))
+
+    patch.setattr(RecentRequests, "with_request", with_request)
 
 
 def late_requests_are_served(patch: pytest.MonkeyPatch) -> None:
@@ -292,6 +308,8 @@ ALL: tuple[Variant, ...] = (
     merge_keeps_one_sibling,
     answer_before_the_commit,
     retry_mints_again,
+    one_dot_of_a_request_ends_alone,
+    requests_are_forgotten_at_once,
     late_requests_are_served,
     repeated_forward_is_served_again,
     damaged_copy_counts_as_absence,

@@ -106,6 +106,8 @@ class DiskOracle:
             seen_ended=frozenset(seen_ended | {sibling.dot}),
             replaces=first,
             overtaken=overtaken,
+            attempt=sibling.attempt,
+            basis=sibling.basis,
         )
         history.versions[sibling.dot] = version
         if first is not None:
@@ -155,7 +157,8 @@ class DiskOracle:
     def _note_holder(self, key: bytes, stored: StoredObject, now_s: float) -> None:
         oracle = self._oracle
         owners, history = oracle.owners_of(key), oracle.history(key)
-        for dot in history.ended_by({one.dot for one in stored.siblings}):
+        alive = {one.dot for one in stored.siblings}
+        for dot in history.with_their_requests(history.ended_by(alive), alive):
             version = history.versions[dot]
             if self._name in version.holders:
                 continue

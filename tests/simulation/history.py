@@ -93,6 +93,14 @@ class Version:
     """The first name of the same write, where this is its second."""
     overtaken: frozenset[Dot] = frozenset()
     """First names that are not superseded for good where this version was made."""
+    attempt: int = 0
+    basis: int = 0
+    """As the sibling has them."""
+
+    def goes_with(self, other: Version) -> bool:
+        """Whether who superseded `other`, a dot of the same request, has superseded this."""
+        is_tied = self.attempt < other.attempt or self.basis in (0, other.basis)
+        return self.replaces is None and is_tied
 
 
 @dataclass
@@ -133,6 +141,23 @@ class KeyHistory:
                 for first, second in self.second_names.items()
                 if first in finally_ended and second not in ended
             }
+        return ended
+
+    def with_their_requests(self, ended: set[Dot], alive: set[Dot]) -> set[Dot]:
+        """`ended`, and what went because another dot of its request was superseded."""
+        ended = set(ended)
+        tied = [
+            (version, self.versions[other])
+            for version in self.versions.values()
+            for other in version.write.dots - {version.dot}
+            if other in self.versions and version.goes_with(self.versions[other])
+        ]
+        grown = -1
+        while grown != len(ended):
+            grown = len(ended)
+            for version, other in tied:
+                if other.dot in ended and other.dot not in alive:
+                    ended |= version.ended
         return ended
 
     def seen_ended_by(self, dot: Dot) -> set[Dot]:

@@ -73,6 +73,7 @@ class Oracle:
         """Whether some copy, anywhere, may be what it is."""
         alive = {sibling.dot for sibling in stored.siblings}
         ended = history.ended_by(alive | history.reaped)
+        ended = history.with_their_requests(ended, alive)
         for dot, version in history.versions.items():
             if (
                 dot not in ended
@@ -197,6 +198,7 @@ class Oracle:
     def _judge_freshness(self, history: KeyHistory, read: Read) -> None:
         alive = {one.dot for one in decoded(read.content).siblings} if read.content else set()
         known = history.ended_by(alive | history.reaped)
+        known = history.with_their_requests(known, alive)
         for write in history.writes.values():
             due = write.outcome is Outcome.ACKED and write.ended_s < read.started_s
             if not (due and write.strict and read.r + write.w > self.n):
@@ -233,6 +235,8 @@ class Oracle:
         history = self.history(key)
         alive = set() if stored is None else {sibling.dot for sibling in stored.siblings}
         ended = history.ended_by(alive | history.reaped)
+        ended = history.with_their_requests(ended, alive)
+        self._judge_one_write(history, alive)
         for write in history.writes.values():
             durable = [dot for dot in write.dots if history.versions[dot].durable]
             if write.outcome is Outcome.REFUSED and durable:
@@ -243,6 +247,25 @@ class Oracle:
                 )
             if write.outcome is Outcome.ACKED and not self.truncates:
                 self._judge_end_of(history, write, alive)
+
+    def _judge_one_write(self, history: KeyHistory, alive: set[Dot]) -> None:
+        """What was superseded under one dot is not there under another."""
+        if self.truncates or history.damaged:
+            return
+        superseded: set[Dot] = set()
+        for dot in alive:
+            version = history.versions[dot]
+            superseded |= version.seen_ended - version.overtaken - {dot}
+        for dot in alive:
+            version = history.versions[dot]
+            for other in version.write.dots & superseded - alive:
+                if version.goes_with(history.versions[other]):
+                    raise Violation(
+                        8,
+                        history.key,
+                        f"{text_of(dot)} of {version.write} is there, which was superseded "
+                        f"as {text_of(other)}.",
+                    )
 
     def _judge_end_of(self, history: KeyHistory, write: Write, alive: set[Dot]) -> None:
         """What an acknowledged put superseded is gone for good, whatever name it got since."""

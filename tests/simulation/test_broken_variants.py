@@ -131,6 +131,21 @@ def pauses(options: Options) -> Options:
     )
 
 
+def lost_coordinators(options: Options) -> Options:
+    """Coordinators are cut off from the others, though not from their clients, which ask again."""
+    return three_nodes(
+        options,
+        faults={Fault.PARTITION: 3, Fault.KILL: 1},
+        fault_interval_s=0.3,
+        keys=1,
+        clients=3,
+        timeout_s=1.5,
+        think_s=0.05,
+        actions={Action.OVERWRITE: 2, Action.BLIND: 2, Action.DELETE: 2},
+        actions_max=120,
+    )
+
+
 def quiet_r_one(options: Options) -> Options:
     """R = W = 1 and slow links: replicas differ most of the time."""
     return three_nodes(
@@ -208,6 +223,8 @@ CASES = [
     Case(variants.merge_keeps_one_sibling, {1}, 10),
     Case(variants.answer_before_the_commit, {2, 19}, 40, 0, deaths),
     Case(variants.retry_mints_again, {4, 20}, 40, 20, pauses),
+    Case(variants.one_dot_of_a_request_ends_alone, {8}, 10, 0, lost_coordinators),
+    Case(variants.requests_are_forgotten_at_once, {8}, 10, 0, lost_coordinators),
     Case(variants.late_requests_are_served, {20}, 40, 0, pauses),
     Case(variants.repeated_forward_is_served_again, {6, 20, 21}, 40, 0, late_doubles),
     Case(variants.damaged_copy_counts_as_absence, {10}, 10, 0, bit_flips),

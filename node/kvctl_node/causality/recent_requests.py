@@ -1,19 +1,26 @@
-"""Which requests were applied to a key lately, so that a retry applies once.
+"""Which requests were applied to a key, and under which dots: so that one request is one write.
 
 A client that got no answer sends the same request again, perhaps through another node. The record
-of a key therefore remembers recent (request id → dot) pairs and replicates them; a coordinator that
-receives a retry asks a quorum for the id before it mints a dot.
+of a key therefore remembers (request id → dot) pairs and replicates them, to two ends: a
+coordinator that receives a retry asks a quorum for the id before it mints a dot, and a merge ends
+all dots of a request with any of them (`one_write`).
 
-The memory is bounded twice. Of one client only the latest `PER_CLIENT` requests are kept, by
-sequence: a client that overwrites a key all day leaves no trail in its record. Of all clients only
-so many are kept, the youngest; `floor_ms` is the stamp of the youngest that was pushed out. What
-may have been pushed out can no longer be decided (`decides`), and the coordinator then answers
-`indeterminate`, which is the truth. Merging is a union and plays no part in merging versions.
+For the second end a pair has to be kept until no copy can be left under a dot that the others do
+not know. So a pair goes only if it is *settled*: all N primaries held the same versions, this
+pair's among them, and no member keeps a hint for anybody
+(`kvctl_node.replication.settled_requests`). Of the settled ones, the latest `PER_CLIENT` of each
+client and of all clients the youngest `entries_max` stay for the retry window: a client that
+overwrites a key all day leaves no trail.
+
+The memory is bounded whatever happens: beyond `HARD_CAP_FACTOR` times `entries_max` the oldest half
+goes, and whoever caused that is told (an event). `floor_ms` is the stamp of the youngest pair that
+was dropped. What may have been dropped can no longer be decided (`decides`), and the coordinator
+then answers `indeterminate`, which is the truth. Below the hard cap, merging is a union.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import mmh3
 import msgspec
@@ -24,8 +31,11 @@ from kvctl_node.errors import ProtocolError
 PER_CLIENT = 3
 """Requests of one client remembered per key: it may have as many under way and retry each."""
 
-Applied = tuple[int, int, int, str, int]
-"""(stamp in wall-clock ms, client, sequence, actor, counter)."""
+HARD_CAP_FACTOR = 4
+
+Applied = tuple[int, int, int, str, int, int, int]
+"""(stamp in wall-clock ms, client, sequence, actor, counter, attempt, basis), the last four as the
+`Sibling` has them that the request made."""
 
 
 class RecentRequests(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -36,14 +46,14 @@ class RecentRequests(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def find(self, client: int, sequence: int) -> Dot | None:
         """The latest dot under which a request was applied, None if it is not remembered."""
-        for _, known_client, known_sequence, actor, counter in reversed(self.applied):
+        for _, known_client, known_sequence, actor, counter, *_ in reversed(self.applied):
             if known_client == client and known_sequence == sequence:
                 return Dot(actor, counter)
         return None
 
     def find_besides(self, client: int, sequence: int, dot: Dot) -> Dot | None:
         """Another dot under which the request was applied, None if none is remembered."""
-        for _, known_client, known_sequence, actor, counter in self.applied:
+        for _, known_client, known_sequence, actor, counter, *_ in self.applied:
             known = known_client == client and known_sequence == sequence
             if known and (actor, counter) != dot:
                 return Dot(actor, counter)
@@ -57,41 +67,44 @@ class RecentRequests(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return started_ms - skew_ms > self.floor_ms
 
     def union(self, other: RecentRequests, *, entries_max: int) -> RecentRequests:
-        """What either side remembers, the youngest `entries_max` of it."""
+        """What either side remembers; at the hard cap, the younger half of it."""
         if self == other:
             return self
         applied = sorted({*self.applied, *other.applied})
-        return _bounded(max(self.floor_ms, other.floor_ms), applied, entries_max)
+        return _capped(max(self.floor_ms, other.floor_ms), applied, entries_max)
 
     def with_request(
-        self, applied: Applied, *, entries_max: int, retry_window_ms: int
+        self,
+        applied: Applied,
+        *,
+        entries_max: int,
+        retry_window_ms: int,
+        settled: Collection[Applied] = (),
     ) -> RecentRequests:
-        """One more; what is older than the retry window is forgotten without raising the floor
-        above anything a client may still retry."""
+        """One more. Of what is `settled`, what a retry cannot ask for any more is dropped."""
         before = self.applied
         if not before:
             return RecentRequests(self.floor_ms, (applied,))
-        oldest_ms = applied[0] - retry_window_ms
-        if before[0][0] >= oldest_ms and before[-1] < applied and entries_max > PER_CLIENT:
-            # The usual case: the youngest of all, and nothing is too old.
-            if len(before) < PER_CLIENT:
+        if not settled:
+            if before[-1] < applied and len(before) < entries_max:  # the usual case
                 return RecentRequests(self.floor_ms, (*before, applied))
-            if len(before) == PER_CLIENT and _are_in_sequence(before, applied):
-                return RecentRequests(self.floor_ms, (*before[1:], applied))
-        kept = [one for one in self.applied if one[0] >= oldest_ms]
-        forgotten_ms = max((one[0] for one in self.applied if one[0] < oldest_ms), default=0)
-        kept.append(applied)
-        return _bounded(max(self.floor_ms, forgotten_ms), sorted(kept), entries_max)
+            return _capped(self.floor_ms, sorted([*before, applied]), entries_max)
+        oldest_ms = applied[0] - retry_window_ms
+        recent = [one for one in before if one[0] >= oldest_ms]
+        floor_ms = max((one[0] for one in before if one[0] < oldest_ms), default=0)
+        recent.append(applied)
+        bounded = _bounded(max(self.floor_ms, floor_ms), sorted(recent), entries_max)
+        kept = {*bounded.applied, *(one for one in before if one not in settled)}
+        return _capped(bounded.floor_ms, sorted(kept), entries_max)
 
 
-def _are_in_sequence(before: tuple[Applied, ...], applied: Applied) -> bool:
-    """Whether one client made all these requests, and they were applied as it made them."""
-    _, client, sequence, _, _ = applied
-    for one in reversed(before):
-        if one[1] != client or one[2] >= sequence:
-            return False
-        sequence = one[2]
-    return True
+def _capped(floor_ms: int, applied: list[Applied], entries_max: int) -> RecentRequests:
+    """All of it, or the younger half where that is more than the hard cap."""
+    excess = 0
+    if len(applied) > HARD_CAP_FACTOR * entries_max:
+        excess = len(applied) - HARD_CAP_FACTOR * entries_max // 2
+        floor_ms = max(floor_ms, applied[excess - 1][0])
+    return RecentRequests(floor_ms, tuple(applied[excess:]))
 
 
 def _bounded(floor_ms: int, applied: list[Applied], entries_max: int) -> RecentRequests:

@@ -28,14 +28,18 @@ bytes, and their 16-byte digests are equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import mmh3
 import msgspec
 
 from kvctl_node.causality.causal_context import EMPTY_CONTEXT, CausalContext, Dot
+from kvctl_node.causality.one_write import basis_of, taken_along
 from kvctl_node.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from kvctl_node.causality.recent_requests import Applied
 
 TOMBSTONE: Final = None
 """The value of a version that deletes the key."""
@@ -51,6 +55,10 @@ class Sibling(msgspec.Struct, array_like=True, frozen=True, gc=False):
     sequence: int = 0
     replaces: int = 0
     """Counter of the dot, of the same actor, under which the write was first known; 0: of none."""
+    attempt: int = 0
+    """Which of the client's attempts it was, from 0."""
+    basis: int = 0
+    """What it superseded, as `one_write` compares it; 0: nothing."""
 
     @property
     def dot(self) -> Dot:
@@ -69,8 +77,9 @@ class StoredObject(msgspec.Struct, array_like=True, frozen=True, gc=False):
     context: CausalContext
     siblings: tuple[Sibling, ...] = ()
     overtaken: tuple[tuple[str, int], ...] = ()
-    """Dots that the context covers and no sibling has, because a replacement overtook them. The
-    next put that has seen them supersedes them for good. Sorted."""
+    """Dots that the context covers and no sibling has, because a replacement overtook them or
+    another dot of their request took them along. The next put that has seen them supersedes them
+    for good. Sorted."""
 
     @property
     def deleted(self) -> bool:
@@ -147,19 +156,21 @@ def put_version(
     seen: CausalContext,
     stamp_ms: int,
     request: tuple[int, int] = (0, 0),
+    attempt: int = 0,
 ) -> tuple[StoredObject, Dot]:
     """Mint a new version that supersedes exactly what `seen` covers.
 
     Returns the new object and the dot. The caller makes it durable before anybody learns of it.
     """
     client, sequence = request
+    basis = basis_of(seen)
     if seen is stored.context:  # the usual overwrite: nothing that is there stays
         counter = 1 + seen.highest_counter(actor)
-        sibling = Sibling(actor, counter, value, client, sequence)
+        sibling = Sibling(actor, counter, value, client, sequence, 0, attempt, basis)
         context = seen.with_dot(actor, counter, stamp_ms)
         return StoredObject(context, (sibling,)), Dot(actor, counter)
     counter = 1 + max(stored.context.highest_counter(actor), seen.highest_counter(actor))
-    sibling = Sibling(actor, counter, value, client, sequence)
+    sibling = Sibling(actor, counter, value, client, sequence, 0, attempt, basis)
     context = stored.context if stored.context == seen else stored.context.union(seen)
     kept = [other for other in stored.siblings if not supersedes(seen, other)]
     if kept:
@@ -195,7 +206,9 @@ def replace_version(
     counter = 1 + left.context.highest_counter(dot.actor)
     siblings = [one for one in left.siblings if one.dot != dot]
     siblings.append(
-        Sibling(dot.actor, counter, write.value, write.client, write.sequence, dot.counter)
+        msgspec.structs.replace(
+            write, counter=counter, replaces=dot.counter, basis=basis_of(left.context)
+        )
     )
     siblings.sort(key=_by_dot)
     return (
@@ -208,8 +221,13 @@ def replace_version(
     )
 
 
-def merge_objects(left: StoredObject, right: StoredObject) -> StoredObject:
-    """The least object that has seen what both have seen."""
+def merge_objects(
+    left: StoredObject, right: StoredObject, requests: Sequence[Applied] = ()
+) -> StoredObject:
+    """The least object that has seen what both have seen.
+
+    `requests`: under which dots requests were applied, as the records of both remember it.
+    """
     if left == right:
         return left
     of_left = {(sibling.actor, sibling.counter) for sibling in left.siblings}
@@ -230,7 +248,21 @@ def merge_objects(left: StoredObject, right: StoredObject) -> StoredObject:
         still = {dot for dot in left.overtaken if not _superseded(right, of_right, dot)}
         still.update(dot for dot in right.overtaken if not _superseded(left, of_left, dot))
         overtaken = tuple(sorted(still))
-    return StoredObject(left.context.union(right.context), tuple(kept), overtaken)
+    merged = StoredObject(left.context.union(right.context), tuple(kept), overtaken)
+    return end_with_their_requests(merged, requests) if requests else merged
+
+
+def end_with_their_requests(stored: StoredObject, requests: Sequence[Applied]) -> StoredObject:
+    """Without the siblings whose request has ended under another dot (`one_write`)."""
+    if len(stored.siblings) < 2:
+        return stored  # what superseded the others is alive, and is this one
+    names = {(one.actor, one.counter) for one in stored.siblings}
+    names.update((one.actor, one.replaces) for one in stored.siblings)
+    gone = taken_along(stored.siblings, requests, lambda dot: _superseded(stored, names, dot))
+    kept = tuple([one for one in stored.siblings if (one.actor, one.counter) not in gone])
+    if not gone or not kept:
+        return stored  # whatever a peer may send: an object without versions is never made
+    return StoredObject(stored.context, kept, tuple(sorted({*stored.overtaken, *gone})))
 
 
 def has_ended(stored: StoredObject, dot: tuple[str, int]) -> bool:

@@ -61,6 +61,8 @@ class StateKey(IntEnum):
     (`kvctl_node.membership.observations`)."""
     REMOVED = 11
     """Storage uuids of removed members, comma-separated, sorted."""
+    KEEPS_HINTS = 12
+    """1 if it keeps a hint for anybody, else 0."""
 
 
 class MemberStatus(IntEnum):
@@ -85,6 +87,7 @@ _TYPES: dict[int, type] = {
     StateKey.ACTOR_EPOCH: int,
     StateKey.ACCUSED: bytes,
     StateKey.REMOVED: bytes,
+    StateKey.KEEPS_HINTS: int,
 }
 
 _TEXTS = frozenset(

@@ -108,6 +108,7 @@ class Membership:
     def _round(self, now: Instant) -> None:
         self._follow_ring(now)
         self._own.refresh(now)
+        self._state.replica.settled.nobody_keeps_hints = self._nobody_keeps_hints()
         self.gossip.own.beat(now.monotonic_s)
         for peer in self._probes.take():
             self._probe(peer, now, pause_s=self._look_s)
@@ -116,6 +117,21 @@ class Membership:
         unreachable = [peer for peer in liveness.peers if peer not in liveness.reachable]
         for target in gossip_targets(live, unreachable, liveness.peers[:SEEDS], self._state.rng):
             self.send_digest(target)
+
+    def _nobody_keeps_hints(self) -> bool:
+        """Whether all members answer, and said last that they keep no hint."""
+        if self._state.handoff.count:
+            return False
+        for peer in self._state.liveness.peers:
+            member = self.gossip.members.get(member_id(peer))
+            if (
+                member is None
+                or peer not in self._state.liveness.reachable
+                or StateKey.KEEPS_HINTS not in member.values
+                or member.number(StateKey.KEEPS_HINTS)
+            ):
+                return False
+        return True
 
     def _follow_ring(self, now: Instant) -> None:
         """Watch the members of the ring in force; a removed one's disk is refused for good."""

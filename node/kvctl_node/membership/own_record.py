@@ -52,6 +52,7 @@ class OwnRecord:
         own.set(StateKey.RING_HASH, state.map.hash)
         own.set(StateKey.ACTOR_EPOCH, state.identity.actor_epoch)
         own.set_text(StateKey.REMOVED, self._removed.text())
+        own.set(StateKey.KEEPS_HINTS, int(state.handoff.count > 0))
         try:
             spec = state.config.node(state.name)
         except ConfigError:

@@ -36,7 +36,7 @@ from kvctl_node.protocol.messages import (
     PeerFrame,
 )
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """No frame is larger, whatever a cluster's `limits.frame_bytes_max` says."""
 MESSAGES_PER_FRAME_MAX = 1 << 16

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kvctl_node.causality.recent_requests import NO_REQUESTS, RecentRequests, decode_recent
+from kvctl_node.causality.recent_requests import NO_REQUESTS, decode_recent
 from kvctl_node.causality.siblings import StoredObject, decode_object, encode_object, merge_objects
 from kvctl_node.ports import Record
 
@@ -17,9 +17,9 @@ from kvctl_node.ports import Record
 class Disagreement:
     """The answers to one read, by node; `content` is b"" where a node holds no copy."""
 
-    __slots__ = ("_merged", "_recents", "answers", "without_evidence")
+    __slots__ = ("_merged", "_recent_max", "answers", "recent", "without_evidence")
 
-    def __init__(self, local: Record | None, agreeing: Iterable[str]) -> None:
+    def __init__(self, local: Record | None, agreeing: Iterable[str], *, recent_max: int) -> None:
         """`agreeing`: the nodes that are known to hold just what `local` is."""
         content = b"" if local is None else local.content
         self.answers: dict[str, bytes] = dict.fromkeys(agreeing, content)
@@ -27,13 +27,18 @@ class Disagreement:
         self.without_evidence: list[str] = []
         """Replicas that could not say what they hold: the merge mends them too."""
         self._merged: StoredObject | None = None if local is None else decode_object(content)
-        self._recents: list[bytes] = [] if local is None else [local.recent]
+        self.recent = NO_REQUESTS if local is None else decode_recent(local.recent)
+        """The request ids that any copy remembers."""
+        self._recent_max = recent_max
 
     def add(self, node: str, content: bytes, recent: bytes) -> None:
         """A node holds this copy. Raises `ProtocolError` on bytes that are no object."""
         theirs = decode_object(content)
-        self._merged = theirs if self._merged is None else merge_objects(self._merged, theirs)
-        self._recents.append(recent)
+        self.recent = self.recent.union(decode_recent(recent), entries_max=self._recent_max)
+        if self._merged is None:
+            self._merged = theirs
+        else:
+            self._merged = merge_objects(self._merged, theirs, self.recent.applied)
         self.answers[node] = content
 
     def add_absent(self, node: str) -> None:
@@ -53,10 +58,3 @@ class Disagreement:
     def differs(self) -> bool:
         """Whether two nodes answered differently."""
         return len(set(self.answers.values())) > 1
-
-    def recent_requests(self, entries_max: int) -> RecentRequests:
-        """The request ids that any copy remembers."""
-        united = NO_REQUESTS
-        for recent in self._recents:
-            united = united.union(decode_recent(recent), entries_max=entries_max)
-        return united

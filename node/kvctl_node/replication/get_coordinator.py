@@ -137,7 +137,11 @@ class GetCoordinator(RequestCoordinator):
 
     def _found_disagreement(self) -> Disagreement:
         if self._disagreement is None:
-            self._disagreement = Disagreement(self._local, self._quorum.acked)
+            self._disagreement = Disagreement(
+                self._local,
+                self._quorum.acked,
+                recent_max=self.state.limits.recent_requests_max,
+            )
         return self._disagreement
 
     def _add_copy(self, node: str, content: bytes, recent: bytes, *, counts: bool) -> None:
@@ -279,7 +283,7 @@ class GetCoordinator(RequestCoordinator):
             partition=self._partition,
             key=self._request.key,
             content=content,
-            recent=disagreement.recent_requests(self.state.limits.recent_requests_max),
+            recent=disagreement.recent,
             stale=stale,
             message_id=self.id,
             deadline_ms=now.wall_ms + self.state.timing.replica_timeout_ms,

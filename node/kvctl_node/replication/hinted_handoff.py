@@ -140,9 +140,13 @@ class HintedHandoff:
         if old is not None:
             counted, created_ms = counted or old.counted, old.created_ms
             if old.content != content:
-                merged = merge_objects(decode_object(old.content), decode_object(content))
-                content = encode_object(merged)
-                recent = self._merge_recent(old.recent, recent)
+                requests = decode_recent(old.recent).union(
+                    decode_recent(recent), entries_max=self._limits.recent_requests_max
+                )
+                merged = merge_objects(
+                    decode_object(old.content), decode_object(content), requests.applied
+                )
+                content, recent = encode_object(merged), encode_recent(requests)
         hint = Hint(
             target, partition, key, content, digest_of(content), recent, created_ms, counted
         )
@@ -164,12 +168,6 @@ class HintedHandoff:
             self._drop(target, 1, "damaged")
             self._queue(target).count -= 1
             return None
-
-    def _merge_recent(self, ours: bytes, theirs: bytes) -> bytes:
-        union = decode_recent(ours).union(
-            decode_recent(theirs), entries_max=self._limits.recent_requests_max
-        )
-        return encode_recent(union)
 
     def _queue(self, target: str) -> Queue:
         queue = self._queues.get(target)

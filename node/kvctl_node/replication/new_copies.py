@@ -51,7 +51,7 @@ def mint_new(
     ]
     digests = map(digest_of, contents)
     recents = [
-        encode_recent(RecentRequests(0, ((stamp_ms, put.client, put.sequence, actor, 1),)))
+        encode_recent(RecentRequests(0, ((stamp_ms, put.client, put.sequence, actor, 1, 0, 0),)))
         for put in requests
     ]
     records = [

@@ -119,6 +119,7 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
                 request.value,
                 seen=None if self.overwrites else EMPTY_CONTEXT,
                 request=(request.client, request.sequence),
+                attempt=request.attempt,
                 stamp_ms=self._began.wall_ms,
                 shared_by_all=False,
                 copy=copy,
@@ -176,6 +177,14 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
                 replies[-1] = PutsDone(sharing, done)
             sharing.append(request.id)
         self.state.outbox.reply_all(self.origin.client, replies)
+
+    def _consider(self) -> None:
+        super()._consider()
+        if self.overwrites and len(self._quorum.acked) == len(self.slots.by_node):
+            note, apart = self.state.replica.settled.note, self._apart
+            for at, (request, done) in enumerate(zip(self._requests, self._done_here, strict=True)):
+                if at not in apart:
+                    note(request.key, done.minted.record.recent)
 
     @property
     def _matters(self) -> bool:

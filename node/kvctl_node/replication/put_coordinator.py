@@ -234,6 +234,7 @@ class PutCoordinator(RequestCoordinator):
                 request.value,
                 seen=seen,
                 request=(request.client, request.sequence),
+                attempt=request.attempt,
                 stamp_ms=now.wall_ms,
                 shared_by_all=shared_by_all,
                 copy=copy,
@@ -350,6 +351,15 @@ class PutCoordinator(RequestCoordinator):
             elif quorum.outcome is _MISSED:
                 self._fail_replicating()
         self.done = self._quorum.complete
+        if (
+            self.done
+            and self._reporting
+            and self._reports is None
+            and not self._slots.degraded
+            and len(self._quorum.acked) == len(self._slots.by_node)
+        ):
+            # All primaries have stored it, and had held what was here.
+            self.state.replica.settled.note(self._request.key, self._record.recent)
 
     # ------------------------------------------------------------ replacing
 

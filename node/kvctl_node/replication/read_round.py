@@ -57,8 +57,8 @@ class ReadRound:
         """The node holds something else, or cannot say. Raises `ProtocolError`."""
         self.differs = True
         if state in _WITH_CONTENT:
-            self.known = merge_objects(self.known, decode_object(content))
             self.recent = self.recent.union(decode_recent(recent), entries_max=self._recent_max)
+            self.known = merge_objects(self.known, decode_object(content), self.recent.applied)
         if state in _NO_EVIDENCE:
             self.quorum.add_failure(node)
         else:

@@ -12,8 +12,11 @@ from typing import NamedTuple
 import msgspec
 
 from kvctl_node.causality.causal_context import CausalContext, Dot
+from kvctl_node.causality.one_write import basis_of
 from kvctl_node.causality.recent_requests import (
     NO_REQUESTS,
+    PER_CLIENT,
+    Applied,
     RecentRequests,
     decode_recent,
     encode_recent,
@@ -26,6 +29,7 @@ from kvctl_node.causality.siblings import (
     decode_object,
     digest_of,
     encode_object,
+    end_with_their_requests,
     has_ended,
     merge_objects,
     put_version,
@@ -39,6 +43,7 @@ from kvctl_node.outbox import Outbox
 from kvctl_node.ports import Record, StorageEngine
 from kvctl_node.replication.doubted_copies import DoubtedCopies
 from kvctl_node.replication.merkle_tree import MerkleTree
+from kvctl_node.replication.settled_requests import SettledRequests
 
 
 class Minted(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +90,8 @@ class Replica:
         self._limits = limits
         self._timing = timing
         self._outbox = outbox
+        self.settled = SettledRequests()
+        """Which requests may be forgotten."""
         self.conflicted: set[bytes] = set()
         """Keys known to have more than one sibling here."""
 
@@ -159,7 +166,10 @@ class Replica:
         elif local is None or local.digest == base:
             merged, merged_content, digest = decode_object(content), content, digest_of(content)
         else:
-            merged = merge_objects(decode_object(local.content), decode_object(content))
+            requests = self._union_of(local.recent, recent)
+            merged = merge_objects(
+                decode_object(local.content), decode_object(content), requests.applied
+            )
             merged_content = encode_object(merged)
             digest = digest_of(merged_content)
         if local is None:
@@ -191,6 +201,7 @@ class Replica:
         stamp_ms: int,
         shared_by_all: bool,
         copy: Copy | None = None,
+        attempt: int = 0,
     ) -> Minted:
         """Coordinate a put on the local copy. `seen` None: everything the copy has seen.
 
@@ -216,7 +227,10 @@ class Replica:
             seen=superseded,
             stamp_ms=stamp_ms,
             request=request,
+            attempt=attempt,
         )
+        if local is not None and len(minted.siblings) > 1:
+            minted = end_with_their_requests(minted, decode_recent(local.recent).applied)
         if len(minted.siblings) > self._limits.siblings_max:
             raise OverloadedError(
                 f"the key already has {len(stored.siblings)} siblings.",
@@ -224,7 +238,8 @@ class Replica:
             )
         if len(minted.context.vector) > self._limits.clock_entries:
             minted = self._truncate(key, minted, actor, shared_by_all)
-        record = self._keep(partition, key, local, minted, dot, request, stamp_ms, actor)
+        applied = (stamp_ms, *request, *dot, attempt, basis_of(superseded))
+        record = self._keep(partition, key, local, minted, applied, actor)
         if superseded is stored.context:
             answer = minted.context
         else:
@@ -237,18 +252,23 @@ class Replica:
         key: bytes,
         local: Record | None,
         minted: StoredObject,
-        dot: Dot,
-        request: tuple[int, int],
-        stamp_ms: int,
+        applied: Applied,
         actor: str,
     ) -> Record:
         """Store a minted object in the place of the copy `local`, and remember its request."""
-        remembered = NO_REQUESTS if local is None else decode_recent(local.recent)
-        remembered = remembered.with_request(
-            (stamp_ms, *request, *dot),
+        before = NO_REQUESTS if local is None else decode_recent(local.recent)
+        settled = self.settled.of(key) if len(before.applied) >= PER_CLIENT else ()
+        remembered = before.with_request(
+            applied,
             entries_max=self._limits.recent_requests_max,
             retry_window_ms=self._timing.retry_window_ms,
+            settled=settled,
         )
+        forgotten = len(before.applied) + 1 - len(remembered.applied)
+        if forgotten > len(settled):
+            self._outbox.record(
+                "requests_forgotten", key=key.decode("utf-8", "replace"), count=forgotten
+            )
         content = encode_object(minted)
         record = Record(content, digest_of(content), encode_recent(remembered), actor)
         self._store(partition, key, local, record, len(minted.siblings))
@@ -286,9 +306,9 @@ class Replica:
         if dot not in [one.dot for one in stored.siblings] or has_ended(known, dot):
             return None
         replaced, second = replace_version(stored, dot, known, stamp_ms=stamp_ms)
-        record = self._keep(
-            partition, key, local, replaced, second, request, stamp_ms, local.my_actor
-        )
+        write = next(one for one in replaced.siblings if one.dot == second)
+        applied = (stamp_ms, *request, *second, write.attempt, write.basis)
+        record = self._keep(partition, key, local, replaced, applied, local.my_actor)
         answer = seen.union(known.context).with_dot(*second, stamp_ms)
         base_recent = fingerprint_of(local.recent)
         return Minted(record, second, local.digest, base_recent, len(replaced.siblings), answer)
@@ -316,7 +336,11 @@ class Replica:
             one.dot in alive or not known.context.covers(*one.dot) for one in superseded
         ):
             return None
-        left = merge_objects(StoredObject(stored.context, others, stored.overtaken), known)
+        left = merge_objects(
+            StoredObject(stored.context, others, stored.overtaken),
+            known,
+            decode_recent(local.recent).applied,
+        )
         content = encode_object(left)
         record = Record(content, digest_of(content), local.recent, local.my_actor)
         self._store(partition, key, local, record, len(left.siblings))
@@ -368,6 +392,11 @@ class Replica:
                 )
         else:
             self.conflicted.discard(key)
+
+    def _union_of(self, ours: bytes, theirs: bytes) -> RecentRequests:
+        return decode_recent(ours).union(
+            decode_recent(theirs), entries_max=self._limits.recent_requests_max
+        )
 
     def _merge_recent(self, ours: bytes, theirs: bytes) -> bytes:
         if ours == theirs or not theirs:

@@ -13,6 +13,7 @@ from kvctl_node.causality.context_token import (
 )
 from kvctl_node.causality.epoch_folding import fold_dot, fold_version
 from kvctl_node.causality.recent_requests import (
+    HARD_CAP_FACTOR,
     NO_REQUESTS,
     RecentRequests,
     decode_recent,
@@ -96,9 +97,10 @@ def remember(count: int, *, entries_max: int = 4, clients: int = 100) -> RecentR
     recent = NO_REQUESTS
     for number in range(1, count + 1):
         recent = recent.with_request(
-            (number * 10, number % clients, number, "n1#1", number),
+            (number * 10, number % clients, number, "n1#1", number, 0, 0),
             entries_max=entries_max,
             retry_window_ms=1000,
+            settled=recent.applied,
         )
     return recent
 
@@ -132,7 +134,10 @@ def test_a_request_that_is_not_found_and_decidable_was_never_applied(history):
     recent = NO_REQUESTS
     for number, (client, sequence) in enumerate(history, start=1):
         recent = recent.with_request(
-            (number, client, sequence, "n1#1", number), entries_max=6, retry_window_ms=1000
+            (number, client, sequence, "n1#1", number, 0, 0),
+            entries_max=6,
+            retry_window_ms=1000,
+            settled=recent.applied if number % 3 else (),
         )
     for number, (client, sequence) in enumerate(history, start=1):
         if recent.find(client, sequence) is None:
@@ -140,7 +145,13 @@ def test_a_request_that_is_not_found_and_decidable_was_never_applied(history):
 
 
 APPLIED = st.tuples(
-    st.integers(1, 40), st.integers(0, 1), st.integers(1, 12), st.just("n1#1"), st.integers(1, 3)
+    st.integers(1, 40),
+    st.integers(0, 1),
+    st.integers(1, 12),
+    st.just("n1#1"),
+    st.integers(1, 3),
+    st.just(0),
+    st.just(0),
 )
 
 
@@ -164,6 +175,30 @@ def test_uniting_recent_requests_is_commutative_and_idempotent(a, b, c, clients)
         x.union(y, **bound).union(z, **bound).applied
         == x.union(y.union(z, **bound), **bound).applied
     )
+
+
+def test_what_is_not_settled_is_kept_up_to_the_hard_cap():
+    recent, largest = NO_REQUESTS, 0
+    for number in range(1, 100):
+        applied = (number * 10, 7, number, "n1#1", number, 0, 0)
+        recent = recent.with_request(applied, entries_max=4, retry_window_ms=1)
+        largest = max(largest, len(recent.applied))
+        assert recent.applied[-1] == applied
+    assert largest == 4 * HARD_CAP_FACTOR
+    assert not recent.decides(7, 1, 10, 0), "it may have been dropped"
+
+
+def test_of_the_settled_only_what_a_retry_may_ask_for_is_kept():
+    recent = NO_REQUESTS
+    for number in range(1, 9):
+        settled = [one for one in recent.applied if one[2] != 2]
+        recent = recent.with_request(
+            (number * 10, 7, number, "n1#1", number, 0, 0),
+            entries_max=32,
+            retry_window_ms=1000,
+            settled=settled,
+        )
+    assert [one[2] for one in recent.applied] == [2, 6, 7, 8]
 
 
 def test_a_context_without_entries_covers_nothing():

@@ -167,7 +167,7 @@ def test_no_two_message_types_share_a_tag() -> None:
 
 def test_the_bytes_of_a_frame_stay_what_they_were() -> None:
     frame = PeerFrame("n1", 1, [ReplicaPutAck(5, [6])])
-    assert encode_peer_frame(frame) == b"\x04\x94\xa2n1\x01\x91\x93\x42\x05\x91\x06\xc4\x00"
+    assert encode_peer_frame(frame) == b"\x05\x94\xa2n1\x01\x91\x93\x42\x05\x91\x06\xc4\x00"
 
 
 @given(REPLIES)
@@ -201,7 +201,7 @@ def test_an_empty_frame_is_refused(decode: typing.Callable[[bytes], object]) -> 
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, 0x91, 255])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 6, 0x91, 255])
 def test_another_protocol_version_is_refused(
     decode: typing.Callable[[bytes], object], version: int
 ) -> None:
