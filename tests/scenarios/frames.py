@@ -66,7 +66,6 @@ def write_behind_back(cluster: VirtualCluster, name: str, key: str, value: bytes
         seen=EMPTY_CONTEXT,
         request=(77, 1),
         stamp_ms=cluster.now.wall_ms,
-        shared_by_all=False,
     )
     cluster.hosts[name].storage.commit()
 

@@ -207,6 +207,56 @@ def test_a_key_written_between_the_questions_is_not_dropped():
     assert len(set(cluster.copies("k").values())) == 1
 
 
+def test_a_second_copy_of_a_delivered_hint_that_comes_after_the_reap_is_refused():
+    cluster = cluster_of(5, mode="sloppy")
+    primaries = list(cluster.copies("k"))
+    cluster.kill(primaries[2])
+    cluster.run_for(6)
+    cluster.put(primaries[0], "k", "old")
+    repeated = []
+
+    def remember(sender, receiver, message):
+        if isinstance(message, HandoffPut):
+            repeated.append((sender, receiver, message))
+        return True
+
+    cluster.tap = remember
+    cluster.start(primaries[2])
+    assert cluster.run_until(lambda: bool(repeated), 60)
+    cluster.run_for(2)
+    cluster.put(primaries[0], "k", None, w=3)
+    assert cluster.run_until(lambda: reaped(cluster, "k"), 120)
+    sender, receiver, message = repeated[0]
+    cluster.network.send(sender, receiver, cluster.node(sender).ring_epoch, [message], b"")
+    cluster.run_for(2)
+    assert reaped(cluster, "k")
+    assert values(cluster.get(primaries[2], "k", r=1)) == []
+
+
+def test_a_copy_that_was_under_way_during_the_first_question_meets_the_tombstone():
+    cluster = cluster_of(3)
+    cluster.put("n1", "k", "old", w=3)
+    old = cluster.copies("k")["n1"]
+    cluster.put("n1", "k", None, w=3)
+    late = []
+
+    def send_late(sender, receiver, message):
+        if isinstance(message, ReapQuestion) and not late:
+            deadline_ms = cluster.now.wall_ms + TIMING.replica_timeout_ms
+            late.append(HandoffPut(1, b"k", old, b"", deadline_ms))
+            epoch = cluster.node("n2").ring_epoch
+            cluster.time.after(
+                TIMING.replica_timeout_ms / 1000 - 0.1,
+                lambda: cluster.network.send("n2", "n3", epoch, late, b""),
+            )
+        return True
+
+    cluster.tap = send_late
+    assert cluster.run_until(lambda: bool(late) and reaped(cluster, "k"), 120)
+    cluster.run_for(3)
+    assert reaped(cluster, "k")
+
+
 def test_an_order_never_drops_anything_but_an_old_tombstone():
     cluster = cluster_of(3)
     cluster.put("n1", "alive", "v", w=3)

@@ -8,7 +8,7 @@ all dots of a request with any of them (`one_write`).
 For the second end a pair has to be kept until no copy can be left under a dot that the others do
 not know. So a pair goes only if it is *settled*: all N primaries held the same versions, this
 pair's among them, and no member keeps a hint for anybody
-(`kvctl_node.replication.settled_requests`). Of the settled ones, the latest `PER_CLIENT` of each
+(`kvctl_node.replication.shared_copies`). Of the settled ones, the latest `PER_CLIENT` of each
 client and of all clients the youngest `entries_max` stay for the retry window: a client that
 overwrites a key all day leaves no trail.
 

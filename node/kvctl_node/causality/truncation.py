@@ -9,13 +9,15 @@ goes only
 * when it is not the coordinator's own, and no live sibling, detached or overtaken dot is of its
   actor;
 * when the object has no tombstone among its siblings;
-* when all N primaries are known to hold it (the put's read round found them identical).
+* when all N primaries were seen to hold it, and no member keeps a hint or is away
+  (`kvctl_node.replication.shared_copies`): else a copy from before a delete may be left there,
+  which only the forgotten entry covers, and the deleted value would be a sibling again.
 
 Replicas follow without truncating anything themselves: a put names the digest it started from, and
 a replica whose copy has that very digest takes the result as it is
 (`kvctl_node.replication.replica`).
 
-A hard cap, four times the threshold, gives up the last condition, with an event.
+A hard cap, four times the threshold, gives up the last condition, with an event that says so.
 """
 
 from __future__ import annotations

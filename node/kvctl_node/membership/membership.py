@@ -108,7 +108,7 @@ class Membership:
     def _round(self, now: Instant) -> None:
         self._follow_ring(now)
         self._own.refresh(now)
-        self._state.replica.settled.nobody_keeps_hints = self._nobody_keeps_hints()
+        self._state.replica.shared.nobody_keeps_hints = self._nobody_keeps_hints()
         self.gossip.own.beat(now.monotonic_s)
         for peer in self._probes.take():
             self._probe(peer, now, pause_s=self._look_s)

@@ -12,12 +12,17 @@ import msgspec
 
 
 class HandoffPut(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=100):
-    """A hint goes home: merge this object into your copy, durably."""
+    """A hint goes home: merge this object into your copy, durably.
+
+    Not after the deadline: another copy of the message may have come in time, and the tombstone
+    that superseded the hint be forgotten since.
+    """
 
     id: int
     key: bytes
     content: bytes
     recent: bytes
+    deadline_ms: int
 
 
 class HandoffAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=101):

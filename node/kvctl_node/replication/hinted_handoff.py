@@ -234,8 +234,10 @@ class HintedHandoff:
                 message_id = self._next_id()
                 queue.tokens -= 1
                 queue.in_flight[message_id] = InFlight(hint.key, hint.digest, now.monotonic_s)
+                deadline_ms = now.wall_ms + self._timing.replica_timeout_ms
                 self._outbox.send(
-                    target, HandoffPut(message_id, hint.key, hint.content, hint.recent)
+                    target,
+                    HandoffPut(message_id, hint.key, hint.content, hint.recent, deadline_ms),
                 )
 
     def _expired(self, hint: Hint, now: Instant) -> bool:

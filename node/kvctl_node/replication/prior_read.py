@@ -3,8 +3,7 @@
 An overwriting put supersedes what is there. Usually the coordinator's own copy tells what that is
 (`copy_to_overwrite`), and the replicas report what else they held with their acknowledgements. A
 `PriorRead` comes first where that will not do: a retry has to find out whether an earlier attempt
-was applied; a copy that is damaged, doubted or missing proves nothing; and a clock that is long
-enough to be shortened may only be shortened where all copies are known to be identical.
+was applied, and a copy that is damaged, doubted or missing proves nothing.
 """
 
 from __future__ import annotations
@@ -43,8 +42,6 @@ def copy_to_overwrite(
     if mentions(local.recent, request.client, request.sequence):
         return None
     stored = decode_object(local.content)
-    if len(stored.context.vector) >= state.limits.clock_entries:
-        return None
     return Copy(local, stored)
 
 
@@ -138,8 +135,3 @@ class PriorRead:
             request.started_ms,
             self._state.timing.clock_skew_ms,
         )
-
-    def saw_all_identical(self) -> bool:
-        """Whether all N primaries hold exactly the local copy."""
-        owners = self._state.map.owners[self._partition]
-        return not self._round.differs and len(self.quorum.acked) == len(owners)

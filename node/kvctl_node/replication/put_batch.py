@@ -121,7 +121,6 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
                 request=(request.client, request.sequence),
                 attempt=request.attempt,
                 stamp_ms=self._began.wall_ms,
-                shared_by_all=False,
                 copy=copy,
             )
         except OverloadedError:
@@ -181,10 +180,10 @@ class PutBatch(RequestBatch[ClientPut, Stored]):
     def _consider(self) -> None:
         super()._consider()
         if self.overwrites and len(self._quorum.acked) == len(self.slots.by_node):
-            note, apart = self.state.replica.settled.note, self._apart
+            note, apart = self.state.replica.shared.note, self._apart
             for at, (request, done) in enumerate(zip(self._requests, self._done_here, strict=True)):
                 if at not in apart:
-                    note(request.key, done.minted.record.recent)
+                    note(request.key, done.minted.record)
 
     @property
     def _matters(self) -> bool:

@@ -203,7 +203,7 @@ class PutCoordinator(RequestCoordinator):
             # A node that was stalled in the middle must not act on what it began long ago.
             self._fail_reading(prior)
         elif self._request.kind == _OVERWRITE:
-            self._replicate_new(prior.superseded(), now, shared_by_all=prior.saw_all_identical())
+            self._replicate_new(prior.superseded(), now)
         else:
             self._replicate_new(self._given, now)
 
@@ -223,8 +223,6 @@ class PutCoordinator(RequestCoordinator):
         seen: CausalContext | None,
         now: Instant,
         copy: Copy | None = None,
-        *,
-        shared_by_all: bool = False,
     ) -> None:
         request = self._request
         try:
@@ -236,7 +234,6 @@ class PutCoordinator(RequestCoordinator):
                 request=(request.client, request.sequence),
                 attempt=request.attempt,
                 stamp_ms=now.wall_ms,
-                shared_by_all=shared_by_all,
                 copy=copy,
             )
         except OverloadedError as error:
@@ -359,7 +356,7 @@ class PutCoordinator(RequestCoordinator):
             and len(self._quorum.acked) == len(self._slots.by_node)
         ):
             # All primaries have stored it, and had held what was here.
-            self.state.replica.settled.note(self._request.key, self._record.recent)
+            self.state.replica.shared.note(self._request.key, self._record)
 
     # ------------------------------------------------------------ replacing
 

@@ -43,7 +43,7 @@ from kvctl_node.outbox import Outbox
 from kvctl_node.ports import Record, StorageEngine
 from kvctl_node.replication.doubted_copies import DoubtedCopies
 from kvctl_node.replication.merkle_tree import MerkleTree
-from kvctl_node.replication.settled_requests import SettledRequests
+from kvctl_node.replication.shared_copies import SharedCopies
 
 
 class Minted(msgspec.Struct, frozen=True, gc=False):
@@ -90,8 +90,8 @@ class Replica:
         self._limits = limits
         self._timing = timing
         self._outbox = outbox
-        self.settled = SettledRequests()
-        """Which requests may be forgotten."""
+        self.shared = SharedCopies()
+        """What all primaries were seen to hold."""
         self.conflicted: set[bytes] = set()
         """Keys known to have more than one sibling here."""
 
@@ -199,7 +199,6 @@ class Replica:
         seen: CausalContext | None,
         request: tuple[int, int],
         stamp_ms: int,
-        shared_by_all: bool,
         copy: Copy | None = None,
         attempt: int = 0,
     ) -> Minted:
@@ -237,7 +236,7 @@ class Replica:
                 hint="resolve them first: `kvctl resolve KEY`.",
             )
         if len(minted.context.vector) > self._limits.clock_entries:
-            minted = self._truncate(key, minted, actor, shared_by_all)
+            minted = self._truncate(key, minted, actor, base)
         applied = (stamp_ms, *request, *dot, attempt, basis_of(superseded))
         record = self._keep(partition, key, local, minted, applied, actor)
         if superseded is stored.context:
@@ -257,7 +256,7 @@ class Replica:
     ) -> Record:
         """Store a minted object in the place of the copy `local`, and remember its request."""
         before = NO_REQUESTS if local is None else decode_recent(local.recent)
-        settled = self.settled.of(key) if len(before.applied) >= PER_CLIENT else ()
+        settled = self.shared.settled_requests(key) if len(before.applied) >= PER_CLIENT else ()
         remembered = before.with_request(
             applied,
             entries_max=self._limits.recent_requests_max,
@@ -407,9 +406,8 @@ class Replica:
         union = remembered.union(decode_recent(ours), entries_max=self._limits.recent_requests_max)
         return theirs if union == remembered else encode_recent(union)
 
-    def _truncate(
-        self, key: bytes, minted: StoredObject, actor: str, shared_by_all: bool
-    ) -> StoredObject:
+    def _truncate(self, key: bytes, minted: StoredObject, actor: str, base: bytes) -> StoredObject:
+        shared_by_all = self.shared.is_everywhere(key, base)
         shortened, dropped = truncate_context(
             minted,
             own_actor=actor,

@@ -165,7 +165,9 @@ class ReplicaService:
     def on_handoff_put(self, sender: str, message: HandoffPut, now: Instant) -> None:
         """A hint came home: merge it, and acknowledge once this turn is durable."""
         state = self._state
-        if state.storage.accepts_writes():
+        if message.deadline_ms < self._oldest_ms(now):
+            state.stale_requests += 1  # its holder sends it again
+        elif state.storage.accepts_writes():
             partition = state.map.partition_of(message.key)
             state.replica.apply(partition, message.key, message.content, message.recent)
             state.outbox.send(sender, HandoffAck(message.id))

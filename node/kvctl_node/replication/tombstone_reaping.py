@@ -3,14 +3,18 @@
 A tombstone has to outlive every older copy of its key, or the deleted value would come back. So it
 goes only when nobody has anything older left, and when that was asked of everybody:
 
-    find ──▶ ask all members ──▶ ask them again ──▶ order the other primaries ──▶ drop the own copy
-             every primary holds exactly this tombstone, and nobody a hint, a stand-in's
-             copy or a copy that was left behind by a move
+    find ──▶ ask all members ──▶ pause ──▶ ask them again ──▶ order the other primaries ──▶ drop
+             every primary holds exactly this tombstone, and nobody a hint,        the own copy
+             a stand-in's copy or a copy that was left behind by a move
 
 * Only tombstones older than the grace time are looked at; it is longer than hints, retries and
   messages live.
 * Asking twice, the second time after all first answers, meets a hint that moved from one member to
   another between their answers.
+* The pause before that is longer than any message with an older copy lives: a hint, a repair or a
+  replica's write that was sent before the first answers has come and been seen by the second, or is
+  refused for its deadline. (A second copy of a delivered hint, held back by the network until after
+  the drop, would bring the value back.)
 * Each drop is compare-and-delete: a primary whose copy changed meanwhile keeps it.
 * A primary raises its actor epoch before it drops copies that it minted dots for, once per batch,
   so that a key created again never repeats a dot.
@@ -55,8 +59,9 @@ class ReapStep(Enum):
     """What a batch is waiting for."""
 
     ASKED_ONCE = 1
-    ASKED_TWICE = 2
-    ORDERED = 3
+    PAUSED = 2
+    ASKED_TWICE = 3
+    ORDERED = 4
 
 
 class Tombstone(NamedTuple):
@@ -69,13 +74,14 @@ class Tombstone(NamedTuple):
 class _Batch:
     """One attempt: the tombstones left, and who has still to answer."""
 
-    __slots__ = ("id", "lost_ms", "step", "tombstones", "waiting")
+    __slots__ = ("id", "lost_ms", "paused_until_s", "step", "tombstones", "waiting")
 
     def __init__(self, tombstones: list[Tombstone]) -> None:
         self.tombstones = tombstones
         self.step = ReapStep.ASKED_ONCE
         self.id = 0
         self.lost_ms = 0
+        self.paused_until_s = 0.0
         self.waiting: dict[str, list[Tombstone]] = {}
         """Node → what it was asked about, in the order of its answer."""
 
@@ -124,16 +130,23 @@ class TombstoneReaping:
 
     def next_s(self, now: Instant) -> float:
         """When there is something to do, on the monotonic clock."""
-        if self._batch is not None:
-            return now.monotonic_s + max(0.0, (self._batch.lost_ms - now.wall_ms) / 1000)
+        batch = self._batch
+        if batch is not None and batch.step is ReapStep.PAUSED:
+            return batch.paused_until_s
+        if batch is not None:
+            return now.monotonic_s + max(0.0, (batch.lost_ms - now.wall_ms) / 1000)
         if self._cursor is not None or self._found:
             return self._slice_s
         return now.monotonic_s + 60 if self._sweep_s is None else self._sweep_s
 
     def on_tick(self, now: Instant) -> None:
         """Give up what was not answered, and look for more."""
-        if self._batch is not None:
-            if now.wall_ms >= self._batch.lost_ms:
+        batch = self._batch
+        if batch is not None:
+            if batch.step is ReapStep.PAUSED:
+                if now.monotonic_s >= batch.paused_until_s:
+                    self._ask(batch, ReapStep.ASKED_TWICE, now)
+            elif now.wall_ms >= batch.lost_ms:
                 self._batch = None
             return
         if self._sweep_s is None:
@@ -147,8 +160,8 @@ class TombstoneReaping:
         if now.monotonic_s < self._slice_s:
             return
         if len(self._found) >= BATCH_KEYS_MAX or (self._found and self._cursor is None):
-            batch, self._found = self._found[:BATCH_KEYS_MAX], self._found[BATCH_KEYS_MAX:]
-            self._begin(batch, now)
+            some, self._found = self._found[:BATCH_KEYS_MAX], self._found[BATCH_KEYS_MAX:]
+            self._begin(some, now)
         elif self._cursor is not None:
             self._slice_s = now.monotonic_s + SLICE_INTERVAL_S
             self._look_on(self._cursor, now)
@@ -248,12 +261,19 @@ class TombstoneReaping:
         if batch.waiting:
             return
         if batch.step is ReapStep.ASKED_ONCE:
-            self._ask(batch, ReapStep.ASKED_TWICE, now)
+            batch.step = ReapStep.PAUSED
+            batch.paused_until_s = now.monotonic_s + self._message_life_s()
         elif batch.step is ReapStep.ASKED_TWICE:
             self._order(batch, now)
         else:
             self._batch = None
             self._drop(batch.tombstones, now)
+
+    def _message_life_s(self) -> float:
+        """How long a copy that somebody has read or sent may still turn up: one replica timeout
+        while a coordinator collects answers, and one while what it sends then is on its way."""
+        timing = self._state.timing
+        return (2 * timing.replica_timeout_ms + 2 * timing.clock_skew_ms) / 1000
 
     # ------------------------------------------------------------ answering
 
@@ -319,4 +339,6 @@ class TombstoneReaping:
     def check_invariants(self) -> None:
         """Assert that a batch under way waits for somebody, and never for this node."""
         if self._batch is not None:
-            assert self._batch.waiting and self._state.name not in self._batch.waiting
+            is_paused = self._batch.step is ReapStep.PAUSED
+            assert is_paused or self._batch.waiting
+            assert self._state.name not in self._batch.waiting
