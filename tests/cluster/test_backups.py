@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,14 +11,14 @@ import pytest
 
 import kvctl
 from kvctl.cluster.local_cluster import Cluster
+from tests.cluster.node_events import events_of
 
 Eventually = Callable[[Callable[[], object]], None]
 
 
 def rebuilds_of(cluster: Cluster, node: str) -> list[str]:
     """Why the node had to rebuild itself, each time."""
-    lines = (cluster.directory.node(node) / "events.jsonl").read_text().splitlines()
-    events = [json.loads(line) for line in lines]
+    events = events_of(cluster, node)
     return [event["reason"] for event in events if event["kind"] == "rebuild_started"]
 
 

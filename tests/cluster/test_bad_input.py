@@ -30,6 +30,7 @@ from kvctl_node.runtime.security import (
     load_key,
     load_public_key,
 )
+from tests.cluster.node_events import events_of
 
 Eventually = Callable[[Callable[[], object]], None]
 NO_LINGER_S = 10
@@ -285,11 +286,6 @@ def test_damage_stays_in_quarantine_while_there_is_nobody_to_rebuild_from(
 
 def tables_of(cluster: Cluster, node: str) -> list[Path]:
     return sorted((cluster.directory.node(node) / "sstables").iterdir())
-
-
-def events_of(cluster: Cluster, node: str) -> list[dict[str, object]]:
-    lines = (cluster.directory.node(node) / "events.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def flip_bits(path: Path) -> None:

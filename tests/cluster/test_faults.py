@@ -5,7 +5,6 @@ The tests share a cluster and leave it healed, with every node up.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfi
 from kvctl_node.errors import IndeterminateError, InvalidRequestError, UnavailableError
 from kvctl_node.protocol.link_fault import FAULTS_FILE_NAME
 from tests.cli.cli_run import Command, Outcome
+from tests.cluster.node_events import events_of
 from tests.soak.writers import Writer, lost_writes
 
 Eventually = Callable[[Callable[[], object]], None]
@@ -238,9 +238,8 @@ def test_a_node_paused_under_load_comes_back_accusing_nobody_and_nothing_is_lost
     stop.set()
     for writer in writers:
         writer.join()
-    lines = (cluster.directory.node("n3") / "events.jsonl").read_text().splitlines()
     at_once = (resumed_ms, resumed_ms + QUICK.suspect_after_ms * 0.7)
-    told = [event for event in map(json.loads, lines) if at_once[0] <= event["at"] < at_once[1]]
+    told = [event for event in events_of(cluster, "n3") if at_once[0] <= event["at"] < at_once[1]]
     assert [event for event in told if event["kind"] in ("member_suspected", "member_down")] == []
     cluster.wait("converged")
     assert sum(len(writer.acknowledged) for writer in writers) > 100

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from kvctl.client import Client
 from kvctl.cluster.local_cluster import Cluster
 from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig, RepairConfig, TimingConfig
+from tests.cluster.node_events import events_of
 
 Eventually = Callable[[Callable[[], object]], None]
 KEYS = [f"k{number}" for number in range(60)]
@@ -33,8 +33,7 @@ def reaped(cluster: Cluster) -> int:
     """Tombstones that all nodes together said they have forgotten."""
     total = 0
     for name in cluster.nodes:
-        for line in (cluster.directory.node(name) / "events.jsonl").read_text().splitlines():
-            event = json.loads(line)
+        for event in events_of(cluster, name):
             total += event["count"] if event["kind"] == "tombstone_reaped" else 0
     return total
 
