@@ -11,7 +11,7 @@
 
 Below them, in the order in which a request passes: `request` (one request and what may be concluded
 from its attempts), `routing` (which node to ask), `connection` (one encrypted socket to one node),
-`request_loop` (sends, receives, retries, gives up).
+`request_loop` (sends, receives, retries, gives up). All of them read `client_clock`.
 
 Importing this package loads no more than a quick command needs: no process, terminal or registry
 code, no asyncio.

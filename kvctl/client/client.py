@@ -13,13 +13,13 @@ A client belongs to one thread: it has no lock, and its sockets live where they 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kvctl.client.batch import Batch
+from kvctl.client.client_clock import monotonic
 from kvctl.client.connection import Credentials
 from kvctl.client.request import GRACE_SHARE, Pending, PendingQuorum, plan_attempt
 from kvctl.client.request_builder import RequestBuilder, check_timeout
@@ -294,7 +294,7 @@ class Client:
     ) -> Pending:
         self._loop.catch_up()
         budget_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
-        now = time.monotonic()
+        now = monotonic()
         left_s = budget_s * (1 + GRACE_SHARE)
         attempt_s, _ = plan_attempt(left_s, writes=False, skew_s=0)
         pending = kind(

@@ -34,9 +34,11 @@ from kvctl_node.errors import (
     UnavailableError,
 )
 from kvctl_node.protocol.client_messages import (
+    ClientGet,
     ClientPut,
     ClientReply,
     ClientRequest,
+    ClientScan,
     Description,
     Failed,
     GetDone,
@@ -149,6 +151,27 @@ class Pending(msgspec.Struct, eq=False):
     def result(self) -> Any:
         """Block until done; the result, or raises the request's error."""
         return self.answered()
+
+    def shift_clock(self, by_ms: int) -> None:
+        """The client's clock was wrong by so much: the request's times with it."""
+        request = self.request
+        if isinstance(request, ClientPut):
+            self.request = msgspec.structs.replace(
+                request,
+                deadline_ms=request.deadline_ms + by_ms,
+                started_ms=request.started_ms + by_ms,
+            )
+        elif isinstance(request, ClientGet | ClientScan):
+            self.request = msgspec.structs.replace(request, deadline_ms=request.deadline_ms + by_ms)
+
+    def fits(self, wall_ms: int, *, skew_ms: int) -> bool:
+        """Whether a node whose clock shows this would act on the request."""
+        request = self.request
+        if isinstance(request, ClientPut) and request.started_ms > wall_ms + skew_ms:
+            return False
+        if isinstance(request, ClientPut | ClientGet | ClientScan):
+            return request.deadline_ms > wall_ms
+        return True
 
     def give_up_attempt(self) -> None:
         """The current attempt was sent and will not be waited for any longer."""

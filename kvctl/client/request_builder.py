@@ -8,12 +8,12 @@ travels. Everything wrong raises `InvalidRequestError` or its kin: definitely no
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from random import SystemRandom
 
 import msgspec
 
+from kvctl.client.client_clock import monotonic
 from kvctl.client.request import GRACE_SHARE, Pending, PendingGet, PendingPut, plan_attempt
 from kvctl.client.request_loop import RequestLoop
 from kvctl_node.causality.context_token import decode_token, token_from_text
@@ -46,6 +46,7 @@ class RequestBuilder:
         self._n = config.quorum.n
         self._timeout_s = check_timeout(timeout_s)
         self._skew_s = config.timing.clock_skew_ms / 1000
+        self._clock = loop.clock
         # What every request with the usual timeout is given, worked out once.
         self._usual_put = self._budget(timeout_s, writes=True)
         self._usual_get = self._budget(timeout_s, writes=False)
@@ -80,8 +81,8 @@ class RequestBuilder:
         else:
             budget_s, attempt_s, node_s = self._budget(check_timeout(timeout_s), writes=True)
         number = self._next_id()
-        started_ms = int(time.time() * 1000)
-        started_at = time.monotonic()
+        started_ms = int(self._clock.wall_s() * 1000)
+        started_at = monotonic()
         request = ClientPut(
             number,
             key,
@@ -125,9 +126,9 @@ class RequestBuilder:
         for text, content in pairs:
             key, value = self.key_bytes(text), self.value_bytes(content)
             number = next_id()
-            started_at = time.monotonic()
+            started_at = monotonic()
             if started_at - stamped_at >= _STAMP_S:
-                stamped_at, started_ms = started_at, int(time.time() * 1000)
+                stamped_at, started_ms = started_at, int(self._clock.wall_s() * 1000)
                 deadline_ms = started_ms + int(node_s * 1000)
             yield PendingPut(
                 loop,
@@ -171,13 +172,13 @@ class RequestBuilder:
         request = ClientGet(
             self._next_id(),
             key,
-            int((time.time() + timeout_s) * 1000),
+            int((self._clock.wall_s() + timeout_s) * 1000),
             0 if r is None else self.replicas("r", r),
             0 if mode is None else _mode(mode),
             _repair_mode(repair),
             explain,
         )
-        started_at = time.monotonic()
+        started_at = monotonic()
         return PendingGet(
             self._loop,
             request,
@@ -206,7 +207,7 @@ class RequestBuilder:
         stamped_at, deadline_ms = -math.inf, 0
         for text in keys:
             key = self.key_bytes(text)
-            started_at = time.monotonic()
+            started_at = monotonic()
             if started_at - stamped_at >= _STAMP_S:
                 stamped_at, deadline_ms = started_at, self.deadline_ms(self._timeout_s)
             yield PendingGet(
@@ -226,7 +227,7 @@ class RequestBuilder:
 
     def restart_clock(self, pending: Pending) -> None:
         """Stamp a request again that had to wait before its first attempt."""
-        now = time.monotonic()
+        now = monotonic()
         delay_s = now - pending.started_at
         pending.started_at = now
         pending.deadline += delay_s
@@ -287,7 +288,7 @@ class RequestBuilder:
 
     def deadline_ms(self, timeout_s: float) -> int:
         """The wall-clock deadline of a request that starts now."""
-        return int((time.time() + timeout_s) * 1000)
+        return int((self._clock.wall_s() + timeout_s) * 1000)
 
     def _token(self, key: bytes, context: str, blind: bool) -> bytes:
         if blind:

@@ -18,13 +18,13 @@ batch. It belongs to one thread.
 from __future__ import annotations
 
 import random
-import time
 from collections import deque
 from collections.abc import Callable
 
 import msgspec
 import zmq
 
+from kvctl.client.client_clock import ClientClock, monotonic
 from kvctl.client.connection import Connection, ConnectionState, Credentials
 from kvctl.client.request import (
     Pending,
@@ -60,6 +60,7 @@ class RequestLoop:
     def __init__(self, config: ClusterConfig, credentials: Credentials) -> None:
         self.cluster_id = config.cluster_id
         self._skew_s = config.timing.clock_skew_ms / 1000
+        self.clock = ClientClock(skew_s=self._skew_s)
         self._frame_bytes_max = config.limits.frame_bytes_max // 2
         self._credentials = credentials
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -156,7 +157,7 @@ class RequestLoop:
         if self._closed:
             return
         self._closed = True
-        now = time.monotonic()
+        now = monotonic()
         for connection in self.router.connections.values():
             connection.close(now)
         self._context.term()
@@ -170,10 +171,10 @@ class RequestLoop:
         for one in self.router.connections.values():
             if one.unsent and one.state is ConnectionState.READY and not one.gathers:
                 self._flush(one)
-        wait_s = self._sweep_at - time.monotonic()
+        wait_s = self._sweep_at - monotonic()
         wait_ms = 0 if wait_s <= 0 or self._settled else int(wait_s * 1000) + 1
         events = self._poller.poll(wait_ms)
-        now = time.monotonic()
+        now = monotonic()
         changed: list[Connection] = []
         for socket, flags in events:
             connection = self._by_socket.get(socket)
@@ -256,7 +257,9 @@ class RequestLoop:
             self._on_failed(pending, reply, now)
 
     def _on_failed(self, pending: Pending, failed: Failed, now: float) -> None:
-        if (
+        if failed.wall_ms and self._was_wrong(pending, failed.wall_ms):
+            self._assign(pending, now)
+        elif (
             may_try_another(failed)
             and len(pending.avoided) < REFUSALS_MAX - 1
             and self.router.others_left(pending)
@@ -267,6 +270,17 @@ class RequestLoop:
             self._assign(pending, now)
         else:
             self._fail(pending, error_of_refusal(pending, failed), now)
+
+    def _was_wrong(self, pending: Pending, wall_ms: int) -> bool:
+        """Whether a request was refused for a wrong clock here, and not for its age.
+
+        What is under way is stamped again then, for its next attempt.
+        """
+        wrong_s = self.clock.learn(wall_ms)
+        if wrong_s:
+            for each in self._in_flight.values():
+                each.shift_clock(int(wrong_s * 1000))
+        return pending.fits(wall_ms, skew_ms=int(self._skew_s * 1000))
 
     def _finish(self, pending: Pending, now: float) -> None:
         del self._in_flight[pending.request.id]
@@ -303,7 +317,7 @@ class RequestLoop:
         pending.attempt_ends = now + attempt_s
         if isinstance(pending.request, ClientPut):
             pending.request = msgspec.structs.replace(
-                pending.request, deadline_ms=int((time.time() + node_s) * 1000)
+                pending.request, deadline_ms=int((self.clock.wall_s() + node_s) * 1000)
             )
 
     def _without_node(self, pending: Pending, now: float) -> None:
@@ -338,7 +352,7 @@ class RequestLoop:
             self._assign(pending, now)
 
     def _connect_wanted(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         for connection in self.router.wanted:
             if connection.state is ConnectionState.IDLE:
                 self.open(connection, now)

@@ -7,9 +7,9 @@ without a map any node will do.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from kvctl.client.client_clock import monotonic
 from kvctl.client.connection import Connection, ConnectionState
 from kvctl.client.request import Pending
 from kvctl.client.routing import RECONNECT_AFTER_S
@@ -37,7 +37,7 @@ class Upkeep:
     def begin(self) -> None:
         """From now on keep a map. Idempotent; does not block."""
         if self._map_request is None:
-            self._request_map(time.monotonic())
+            self._request_map(monotonic())
 
     def await_map(self) -> None:
         """Block until the map came or could not be had."""

@@ -170,7 +170,16 @@ def _state_word(
     for figure, text in _DETAILS.items():
         if trouble and snapshot.get(figure):
             trouble += f"; {text.format(snapshot[figure])}"
-    return UP, trouble
+    return UP, "; ".join(filter(None, (trouble, _clock_trouble(snapshot))))
+
+
+def _clock_trouble(snapshot: Mapping[str, Any]) -> str:
+    """What is wrong with the node's clock, "" if nothing."""
+    behind_ms = int(snapshot.get("clock_correction_ms", 0))
+    if not behind_ms:
+        return ""
+    size, side = f"{abs(behind_ms) / 1000:,.1f}", "behind" if behind_ms > 0 else "ahead of"
+    return f"its clock is {size} s {side} the others', which it follows"
 
 
 @lru_cache(maxsize=8)

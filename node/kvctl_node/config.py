@@ -170,7 +170,8 @@ class TimingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hint_ttl_ms: int = 3 * 60 * 60 * 1000
     """Hints that did not count toward W are dropped after this long; Merkle repair takes over."""
     clock_skew_ms: int = 500
-    """Assumed bound between the wall clocks of two nodes."""
+    """How far apart clocks may be without harm. A node whose clock is further off than half of it
+    goes by the majority's (`kvctl_node.membership.cluster_clock`)."""
 
     def validate(self) -> None:
         """Raises `ConfigError` when intervals contradict each other."""

@@ -123,6 +123,7 @@ class Node:
 
     def start(self, now: Instant) -> None:
         """Begin to live: once, before anything else."""
+        now = self.state.clock.read(now)
         identity = self.state.identity
         self.outbox.record(
             "node_started",
@@ -132,10 +133,13 @@ class Node:
         )
         self.membership.start(now)
         self._anti_entropy.start(now)
-        self.tick(now)
+        self._tick(now)
 
     def tick(self, now: Instant) -> None:
         """Do whatever has fallen due."""
+        self._tick(self.state.clock.read(now))
+
+    def _tick(self, now: Instant) -> None:
         self._coordination.on_tick(now)
         self._anti_entropy.on_tick(now)
         self._reaping.on_tick(now)
@@ -148,21 +152,23 @@ class Node:
 
     def next_wakeup_s(self, now: Instant) -> float:
         """Seconds until `tick` has something to do, 0 if it has now."""
+        now = self.state.clock.read(now)
         waits = [self.membership.next_s() - now.monotonic_s]
         waits.append(self._anti_entropy.next_s() - now.monotonic_s)
         waits.append(self._reaping.next_s(now) - now.monotonic_s)
         handoff_s = self.state.handoff.next_s()
         if handoff_s is not None:
             waits.append(handoff_s - now.monotonic_s)
-        deadline_ms = self._coordination.next_ms()
-        if deadline_ms is not None:
-            waits.append((deadline_ms - now.wall_ms) / 1000)
+        due_ms = self._coordination.next_ms()
+        if due_ms is not None:
+            waits.append(due_ms / 1000 - now.monotonic_s)
         return max(0.0, min(waits))
 
     # ------------------------------------------------------------ peers
 
     def on_link(self, peer: str, connected: bool, now: Instant) -> None:
         """The connection to a peer was opened or lost."""
+        now = self.state.clock.read(now)
         if self.state.liveness.on_link(peer, connected, now):
             self._lose(peer, "connection closed", now)
         if connected:
@@ -170,6 +176,7 @@ class Node:
 
     def on_peer_frame(self, frame: PeerFrame, now: Instant) -> None:
         """Handle every message of a peer's frame. A bad message is counted and dropped."""
+        now = self.state.clock.read(now)
         sender = frame.sender
         if sender == self.state.name or sender not in self.state.map.members:
             self.refused_messages += len(frame.messages)
@@ -230,6 +237,7 @@ class Node:
         self, client: bytes, requests: list[ClientRequest], now: Instant
     ) -> None:
         """Handle every request of a client's frame: its puts together, and then its gets."""
+        now = self.state.clock.read(now)
         self.state.handled += len(requests)
         puts: list[ClientPut] = []
         gets: list[ClientGet] = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kvctl_node.causality.trace_clock import TraceClock
 from kvctl_node.config import ClusterConfig, QuorumConfig, QuorumMode
 from kvctl_node.identity import NodeIdentity
+from kvctl_node.membership.cluster_clock import ClusterClock
 from kvctl_node.membership.failure_detector import Belief, FailureDetector
 from kvctl_node.membership.member import MemberStatus
 from kvctl_node.membership.peer_liveness import PeerLiveness
@@ -77,6 +78,8 @@ class NodeState:
             suspect_after_ms=config.timing.suspect_after_ms,
             interval_ms=config.timing.gossip_interval_ms,
         )
+        self.clock = ClusterClock(skew_ms=config.timing.clock_skew_ms)
+        """What the members agree the time is."""
         self.status = MemberStatus.NORMAL
         """Where this node is in its life; the other members learn it by gossip."""
         self.handled = 0

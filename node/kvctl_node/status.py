@@ -45,6 +45,7 @@ def snapshot_of(state: NodeState, now: Instant, *, in_flight: int) -> dict[str, 
         "conflicts": len(state.replica.conflicted),
         "in_flight": in_flight,
         "stale_requests": state.stale_requests,
+        "clock_correction_ms": state.clock.correction_ms,
         "accepts_writes": state.storage.accepts_writes(),
         "storage": msgspec.to_builtins(stats),
     }

@@ -11,7 +11,8 @@ RESOLUTION_MS = 32
 
 
 class DeadlineWheel:
-    """Ids by the bucket in which they fall due. Times are wall-clock milliseconds."""
+    """Ids by the bucket in which they fall due. Times are milliseconds of the monotonic clock: a
+    step of the wall clock neither holds up a deadline nor brings it forward."""
 
     __slots__ = ("_buckets", "next_ms")
 
@@ -20,15 +21,15 @@ class DeadlineWheel:
         self.next_ms: int | None = None
         """When `due` will next have something to say; None while nothing waits."""
 
-    def add(self, identifier: int, deadline_ms: int) -> None:
+    def add(self, identifier: int, due_ms: int) -> None:
         """Report `identifier` at the first `due` call at or after its deadline (rounded up)."""
-        bucket = deadline_ms // RESOLUTION_MS + 1
+        bucket = due_ms // RESOLUTION_MS + 1
         waiting = self._buckets.get(bucket)
         if waiting is None:
             self._buckets[bucket] = [identifier]
-            due_ms = bucket * RESOLUTION_MS
-            if self.next_ms is None or due_ms < self.next_ms:
-                self.next_ms = due_ms
+            end_ms = bucket * RESOLUTION_MS
+            if self.next_ms is None or end_ms < self.next_ms:
+                self.next_ms = end_ms
         else:
             waiting.append(identifier)
 

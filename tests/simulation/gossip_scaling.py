@@ -42,6 +42,7 @@ WARM_UP_ROUNDS = 12
 CHANGES = 5
 ROUNDS_MAX = 60
 UUID = "0" * 32
+WALL_MS = 1_700_000_000_000
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Crowd:
         if probe:
             right.own.beat(now_s)
             asks.append(Ping(1 << 40, left.own.generation, left.own.heartbeat, UUID))
-            answers.append(PingAck(1 << 40, right.own.generation, right.own.heartbeat, UUID))
+            answers.append(PingAck(1 << 40, right.own.generation, right.own.heartbeat, UUID, WALL_MS))
             left.members[right.own.id].hear(right.own.heartbeat, now_s)
             right.members[left.own.id].hear(left.own.heartbeat, now_s)
         if not compare:

@@ -19,6 +19,7 @@ CUT_S = (0.05, 4.0)
 PAUSE_S = (0.05, 3.0)
 DOWN_S = (0.0, 3.0)
 SLOW_TURN_S = (0.002, 0.08)
+DAY_MS = 24 * 60 * 60 * 1000
 
 
 class DiskWatch(Protocol):
@@ -40,6 +41,8 @@ class Nemesis:
         self._watch = watch
         self._cuts: dict[int, set[Link]] = {}
         self._next_cut = 0
+        self._usual_ahead_ms: dict[str, int] = {}
+        """Machine → how far its clock is ahead when it is not set wrong."""
         self._images: dict[str, DiskImage] = {}
         self._active = True
         self.told: list[tuple[float, str]] = []
@@ -59,6 +62,7 @@ class Nemesis:
             Fault.BIT_FLIP: self._flip,
             Fault.WIPE: self._wipe,
             Fault.RESTORE: self._restore,
+            Fault.CLOCK: self._set_clock,
         }
 
     def begin(self) -> None:
@@ -93,6 +97,7 @@ class Nemesis:
         cluster.network.usual = LinkQuality()
         for host in cluster.hosts.values():
             host.turn_s = 0.0
+            host.wall_ahead_ms = self._usual_ahead_ms.get(host.name, host.wall_ahead_ms)
             host.storage.full = host.storage.fail_next_commit = False
             host.dies_at = None
             if host.paused:
@@ -233,6 +238,18 @@ class Nemesis:
             host.turn_s = 0.0
 
         self._later(self._rng.uniform(*CUT_S), speed_up)
+
+    def _set_clock(self) -> None:
+        host = self._cluster.hosts[self._rng.choice(list(self._cluster.hosts))]
+        usual_ms = self._usual_ahead_ms.setdefault(host.name, host.wall_ahead_ms)
+        size_ms = self._rng.choice([1_000, 60_000, DAY_MS])
+        host.wall_ahead_ms = self._rng.randint(-size_ms, size_ms)
+        self._tell(f"the clock of {host.name} is {host.wall_ahead_ms / 1000:.1f} s ahead")
+
+        def set_right() -> None:
+            host.wall_ahead_ms = usual_ms
+
+        self._later(self._rng.uniform(*CUT_S), set_right)
 
     def _restart_all(self) -> None:
         self._tell("kill all")

@@ -41,6 +41,7 @@ class Fault(Enum):
     BIT_FLIP = "a record is damaged on an expendable disk"
     WIPE = "an expendable disk is replaced by an empty one"
     RESTORE = "an expendable disk is put back to an older state"
+    CLOCK = "a machine's wall clock is set wrong for a while, by up to a day"
 
 
 DESTRUCTIVE = frozenset({Fault.BIT_FLIP, Fault.WIPE, Fault.RESTORE})
@@ -188,6 +189,8 @@ def draw_options(seed: int) -> Options:
         gather_s=0.0,
         doors=tuple(names),
     )
+    if random.Random(f"{seed} clocks").random() < 0.3:
+        drawn.faults[Fault.CLOCK] = 1
     return _gather(rng, drawn) if rng.random() < 0.5 else drawn
 
 
@@ -216,7 +219,11 @@ def _draw_quorum(rng: random.Random, nodes: int) -> QuorumConfig:
 
 def _draw_faults(rng: random.Random) -> dict[Fault, int]:
     share = rng.choice([0.0, 0.2, 0.4, 0.7])
-    return {fault: rng.choice([1, 3]) for fault in Fault if rng.random() < share}
+    return {
+        fault: rng.choice([1, 3])
+        for fault in Fault
+        if fault is not Fault.CLOCK and rng.random() < share
+    }
 
 
 def _draw_actions(rng: random.Random) -> dict[Action, int]:

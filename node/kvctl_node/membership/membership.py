@@ -144,6 +144,7 @@ class Membership:
         self._ring_members = members
         peers = [name for name in members if name != self._state.name]
         self._state.liveness.set_peers(peers)
+        self._state.clock.keep_only(tuple(peers))
         self._state.detector.set_members(peers, now)
         self._probes.set_peers(peers)
 
@@ -185,6 +186,7 @@ class Membership:
         if state.liveness.wants_probe(peer, now, pause_s=pause_s):
             sequence = state.next_id()
             state.liveness.on_probe(peer, sequence, now)
+            state.clock.on_ping(peer, sequence, now)
             uuid = state.identity.storage_uuid
             state.outbox.send(peer, Ping(sequence, own.generation, own.heartbeat, uuid))
 
@@ -217,7 +219,14 @@ class Membership:
         own.beat(now.monotonic_s)
         uuid = self._state.identity.storage_uuid
         self._state.outbox.send(
-            sender, PingAck(message.sequence, own.generation, own.heartbeat, uuid)
+            sender,
+            PingAck(
+                message.sequence,
+                own.generation,
+                own.heartbeat,
+                uuid,
+                self._state.clock.own_wall_ms,
+            ),
         )
         self._hear(sender, message.generation, message.heartbeat, now)
         if sender not in self._state.liveness.reachable:
@@ -229,6 +238,8 @@ class Membership:
         state = self._state
         if self._is_ghost(sender, message.storage_uuid) or sender not in state.detector.watched:
             return False
+        if state.clock.on_answer(sender, message.sequence, message.wall_ms, now):
+            state.outbox.record("clock_corrected", by_ms=state.clock.correction_ms)
         self._hear(sender, message.generation, message.heartbeat, now)
         if sender in state.detector.doubted:
             self._judge([sender], now)

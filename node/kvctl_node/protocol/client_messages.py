@@ -208,6 +208,9 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=39):
     kind: int
     message: str
     hint: str = ""
+    wall_ms: int = 0
+    """The cluster's clock, where the request's times do not fit it; else 0. From it a client learns
+    how far off its own clock is."""
 
 
 class AdminDone(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=40):

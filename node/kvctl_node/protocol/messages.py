@@ -209,6 +209,8 @@ class PingAck(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=76):
     generation: int
     heartbeat: int
     storage_uuid: str
+    wall_ms: int
+    """The sender's own clock (`kvctl_node.membership.cluster_clock`)."""
 
 
 StateValue = bytes | int

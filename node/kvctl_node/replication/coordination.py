@@ -81,18 +81,19 @@ class Coordination:
     def on_tick(self, now: Instant) -> None:
         """Tell requests whose deadline has come. HOT PATH."""
         next_ms = self.next_ms()
-        if next_ms is None or now.wall_ms < next_ms:
+        now_ms = int(now.monotonic_s * 1000)
+        if next_ms is None or now_ms < next_ms:
             return
-        for request_id in self._deadlines.due(now.wall_ms):
+        for request_id in self._deadlines.due(now_ms):
             request = self._requests.get(request_id)
             if request is not None:
                 self.step(request, now, request.on_deadline)
                 if not request.done:
-                    self._deadlines.add(request_id, request.deadline_ms)
+                    self._deadlines.add(request_id, request.due_ms)
         self._forwarding.on_tick(now)
 
     def next_ms(self) -> int | None:
-        """When a deadline may come, in wall-clock milliseconds; None while nothing waits."""
+        """When a deadline may come, in monotonic milliseconds; None while nothing waits."""
         own_ms, forwards_ms = self._deadlines.next_ms, self._forwarding.next_ms()
         if own_ms is None or forwards_ms is None:
             return forwards_ms if own_ms is None else own_ms
@@ -173,7 +174,7 @@ class Coordination:
 
     def on_client_scan(self, client: bytes, request: ClientScan, now: Instant) -> None:
         """Coordinate one page of a scan."""
-        refusal = check_scan(self._state, request) or self._overloaded(request.id)
+        refusal = check_scan(self._state, request, now) or self._overloaded(request.id)
         if refusal is not None:
             self._state.outbox.reply(client, refusal)
             return
@@ -230,7 +231,7 @@ class Coordination:
     def adopt(self, request: RequestCoordinator) -> None:
         """Keep a request that has been counted already."""
         self._requests[request.id] = request
-        self._deadlines.add(request.id, request.deadline_ms)
+        self._deadlines.add(request.id, request.due_ms)
         if len(self._requests) > COLLECTING_MAX + self._in_flight_max:
             self._forget_oldest_answered()
 
@@ -251,7 +252,7 @@ class Coordination:
             # It has begun a round of its own, with new answers to wait for.
             del self._requests[request_id]
             self._requests[request.id] = request
-            self._deadlines.add(request.id, request.deadline_ms)
+            self._deadlines.add(request.id, request.due_ms)
 
     def _forget_oldest_answered(self) -> None:
         for request_id, request in self._requests.items():

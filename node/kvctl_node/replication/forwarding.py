@@ -65,7 +65,8 @@ class Forwarding:
         forward_id = state.next_id()
         self.pending[forward_id] = Pending(client, target, request)
         wait_ms = state.timing.replica_timeout_ms + REPLY_ALLOWANCE_MS
-        self._deadlines.add(forward_id, min(request.deadline_ms, now.wall_ms + wait_ms))
+        wait_ms = min(request.deadline_ms - now.wall_ms, wait_ms)
+        self._deadlines.add(forward_id, int(now.monotonic_s * 1000) + wait_ms)
         watch = state.detector.watched.get(target)
         generation = 0 if watch is None else watch.generation
         state.outbox.send(target, Forward(forward_id, request, generation))
@@ -91,7 +92,7 @@ class Forwarding:
 
     def on_tick(self, now: Instant) -> None:
         """Give up on what is overdue."""
-        for forward_id in self._deadlines.due(now.wall_ms):
+        for forward_id in self._deadlines.due(int(now.monotonic_s * 1000)):
             self._give_up(forward_id)
 
     def next_ms(self) -> int | None:

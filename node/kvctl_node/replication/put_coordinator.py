@@ -199,7 +199,7 @@ class PutCoordinator(RequestCoordinator):
             self._replicate_after(prior, now)
 
     def _replicate_after(self, prior: PriorRead, now: Instant) -> None:
-        if now.wall_ms > self.deadline_ms:
+        if self.is_over(now):
             # A node that was stalled in the middle must not act on what it began long ago.
             self._fail_reading(prior)
         elif self._request.kind == _OVERWRITE:
@@ -374,7 +374,7 @@ class PutCoordinator(RequestCoordinator):
     def _replace(self, reports: ReadRound, now: Instant) -> None:
         """Give the write a second dot, which covers what was reported, and replicate that."""
         state, request = self.state, self._request
-        if now.wall_ms > self.deadline_ms or not state.storage.accepts_writes():
+        if self.is_over(now) or not state.storage.accepts_writes():
             self._fail_replicating()
             return
         applied = reports.recent.find_besides(request.client, request.sequence, self._dot)

@@ -56,7 +56,16 @@ class Subject(NamedTuple):
 class RequestCoordinator(ABC):
     """A client request, or several alike, in flight at the node that coordinates it."""
 
-    __slots__ = ("answered", "began_s", "deadline_ms", "done", "id", "origin", "state")
+    __slots__ = (
+        "_began_wall_ms",
+        "answered",
+        "began_s",
+        "deadline_ms",
+        "done",
+        "id",
+        "origin",
+        "state",
+    )
     size = 1
     """How many client requests this stands for."""
 
@@ -66,9 +75,20 @@ class RequestCoordinator(ABC):
         self.id = state.next_id()
         latest_ms = now.wall_ms + state.timing.replica_timeout_ms
         self.deadline_ms = deadline_ms if deadline_ms < latest_ms else latest_ms
+        """On the wall clock, as the other nodes are told."""
         self.began_s = now.monotonic_s
+        self._began_wall_ms = now.wall_ms
         self.answered = False
         self.done = False
+
+    @property
+    def due_ms(self) -> int:
+        """The deadline on the monotonic clock, which no step of the wall clock moves."""
+        return int(self.began_s * 1000) + self.deadline_ms - self._began_wall_ms
+
+    def is_over(self, now: Instant) -> bool:
+        """Whether the deadline has passed."""
+        return now.monotonic_s * 1000 > self.due_ms
 
     @abstractmethod
     def start(self, now: Instant) -> None:

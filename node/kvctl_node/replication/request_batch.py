@@ -226,10 +226,9 @@ class RequestBatch(RequestCoordinator, Generic[Request, Done]):
     def on_deadline(self, now: Instant) -> None:
         if self._matters:
             self._part_all()
-        if now.wall_ms < self._ends_ms and self._listening():
-            self.deadline_ms = self._ends_ms  # some have more time, and hear answers through this
-        else:
-            self.done = True
+        self.deadline_ms = self._ends_ms
+        if self.is_over(now) or not self._listening():
+            self.done = True  # else some have more time, and hear answers through this
 
 
 class Grouping(Generic[Batch]):

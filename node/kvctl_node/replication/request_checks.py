@@ -26,6 +26,7 @@ def check_put(state: NodeState, request: ClientPut, now: Instant) -> Failed | No
     value = request.value
     if (
         now.wall_ms <= request.deadline_ms
+        and request.started_ms <= now.wall_ms + state.timing.clock_skew_ms
         and 0 < len(request.key) <= limits.key_bytes_max
         and (value is None or len(value) <= limits.value_bytes_max)
         and request.kind in _PUT_KINDS
@@ -49,6 +50,7 @@ def _why_not_put(state: NodeState, request: ClientPut, now: Instant) -> Failed |
         )
     return (
         _check_deadline(request, now)
+        or _check_start(state, request, now)
         or _check_key(state, request)
         or _check_count(state, request, "W", request.w)
     )
@@ -77,14 +79,14 @@ def _why_not_get(state: NodeState, request: ClientGet, now: Instant) -> Failed |
     )
 
 
-def check_scan(state: NodeState, request: ClientScan) -> Failed | None:
+def check_scan(state: NodeState, request: ClientScan, now: Instant) -> Failed | None:
     """The reason to refuse a scan, or None."""
     if 0 <= request.r <= state.quorum.n:
-        return None
+        return _check_deadline(request, now)
     return _out_of_range(request.id, "R", request.r, state.quorum.n)
 
 
-def _check_deadline(request: ClientPut | ClientGet, now: Instant) -> Failed | None:
+def _check_deadline(request: ClientPut | ClientGet | ClientScan, now: Instant) -> Failed | None:
     """Nobody waits any more, and a retry may be under way: acting now could undo newer writes."""
     if now.wall_ms <= request.deadline_ms:
         return None
@@ -94,6 +96,21 @@ def _check_deadline(request: ClientPut | ClientGet, now: Instant) -> Failed | No
         FailureKind.UNAVAILABLE,
         f"the request came {late_ms} ms after its deadline; nothing was done.",
         "the node was stalled, or the clocks differ; try again.",
+        now.wall_ms,
+    )
+
+
+def _check_start(state: NodeState, request: ClientPut, now: Instant) -> Failed | None:
+    """A request from the future would be obeyed long after its client gave it up."""
+    ahead_ms = request.started_ms - now.wall_ms
+    if ahead_ms <= state.timing.clock_skew_ms:
+        return None
+    return Failed(
+        request.id,
+        FailureKind.UNAVAILABLE,
+        f"the client's clock is {ahead_ms} ms ahead of the cluster's; nothing was done.",
+        "set the clock of the client's machine.",
+        now.wall_ms,
     )
 
 

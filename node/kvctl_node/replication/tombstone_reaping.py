@@ -74,13 +74,13 @@ class Tombstone(NamedTuple):
 class _Batch:
     """One attempt: the tombstones left, and who has still to answer."""
 
-    __slots__ = ("id", "lost_ms", "paused_until_s", "step", "tombstones", "waiting")
+    __slots__ = ("id", "lost_s", "paused_until_s", "step", "tombstones", "waiting")
 
     def __init__(self, tombstones: list[Tombstone]) -> None:
         self.tombstones = tombstones
         self.step = ReapStep.ASKED_ONCE
         self.id = 0
-        self.lost_ms = 0
+        self.lost_s = 0.0
         self.paused_until_s = 0.0
         self.waiting: dict[str, list[Tombstone]] = {}
         """Node → what it was asked about, in the order of its answer."""
@@ -134,7 +134,7 @@ class TombstoneReaping:
         if batch is not None and batch.step is ReapStep.PAUSED:
             return batch.paused_until_s
         if batch is not None:
-            return now.monotonic_s + max(0.0, (batch.lost_ms - now.wall_ms) / 1000)
+            return batch.lost_s
         if self._cursor is not None or self._found:
             return self._slice_s
         return now.monotonic_s + 60 if self._sweep_s is None else self._sweep_s
@@ -146,7 +146,7 @@ class TombstoneReaping:
             if batch.step is ReapStep.PAUSED:
                 if now.monotonic_s >= batch.paused_until_s:
                     self._ask(batch, ReapStep.ASKED_TWICE, now)
-            elif now.wall_ms >= batch.lost_ms:
+            elif now.monotonic_s >= batch.lost_s:
                 self._batch = None
             return
         if self._sweep_s is None:
@@ -226,11 +226,12 @@ class TombstoneReaping:
             return
         batch.step, batch.waiting = step, dict(asked)
         batch.id = state.next_id()
-        batch.lost_ms = now.wall_ms + state.timing.replica_timeout_ms
+        timeout_ms = state.timing.replica_timeout_ms
+        batch.lost_s = now.monotonic_s + timeout_ms / 1000
         message = ReapOrder if step is ReapStep.ORDERED else ReapQuestion
         for node, tombstones in asked.items():
             keys = tuple((key, digest) for key, digest in tombstones)
-            state.outbox.send(node, message(batch.id, keys, batch.lost_ms))
+            state.outbox.send(node, message(batch.id, keys, now.wall_ms + timeout_ms))
         self._go_on(batch, now)
 
     def on_reap_answer(self, sender: str, message: ReapAnswer, now: Instant) -> None:

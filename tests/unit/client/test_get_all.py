@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvctl.client import request_builder
+from kvctl.client.client_clock import ClientClock
 from kvctl.client.request import Pending, PendingGet
 from kvctl_node.config import QuorumMode
 from kvctl_node.errors import InvalidRequestError
@@ -61,16 +62,8 @@ def test_who_brings_the_keys_slowly_takes_no_time_from_the_requests(
 ) -> None:
     now_s = 1000.0
 
-    class Clock:
-        @staticmethod
-        def monotonic() -> float:
-            return now_s
-
-        @staticmethod
-        def time() -> float:
-            return now_s + 5000.0
-
-    monkeypatch.setattr(request_builder, "time", Clock)
+    monkeypatch.setattr(request_builder, "monotonic", lambda: now_s)
+    monkeypatch.setattr(ClientClock, "wall_s", lambda self: now_s + 5000.0)
     builder = cluster.client().batch()._builder
     made: list[PendingGet] = []
     for pending in builder.gets(["a", "b", "c"]):

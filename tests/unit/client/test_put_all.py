@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import pytest
 
 from kvctl.client import request_builder
+from kvctl.client.client_clock import ClientClock
 from kvctl.client.request import Pending
 from kvctl_node.config import QuorumMode
 from kvctl_node.errors import InvalidRequestError, TooLargeError
@@ -124,20 +124,15 @@ def test_nothing_to_put_is_nothing(cluster: ScriptedCluster) -> None:
 def test_who_brings_the_pairs_slowly_takes_no_time_from_the_requests(
     cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Clock:
-        def __init__(self) -> None:
-            self.now_s = itertools.count(1_000.0, 10.0)
-            self.last_s = 0.0
+    readings_s = [0.0]
 
-        def monotonic(self) -> float:
-            self.last_s = next(self.now_s)
-            return self.last_s
-
-        def time(self) -> float:
-            return self.last_s + 1e9
+    def monotonic() -> float:
+        readings_s.append(990.0 + 10.0 * len(readings_s))
+        return readings_s[-1]
 
     builder = cluster.client()._builder
-    monkeypatch.setattr(request_builder, "time", Clock())
+    monkeypatch.setattr(request_builder, "monotonic", monotonic)
+    monkeypatch.setattr(ClientClock, "wall_s", lambda self: readings_s[-1] + 1e9)
     made = list(builder.puts([("a", b"1"), ("b", b"2"), ("c", b"3")]))
     assert [one.started_at for one in made] == [1000.0, 1010.0, 1020.0]
     stamps = [one.request.started_ms for one in made if isinstance(one.request, ClientPut)]
