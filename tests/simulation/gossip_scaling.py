@@ -104,7 +104,9 @@ class Crowd:
         if probe:
             right.own.beat(now_s)
             asks.append(Ping(1 << 40, left.own.generation, left.own.heartbeat, UUID))
-            answers.append(PingAck(1 << 40, right.own.generation, right.own.heartbeat, UUID, WALL_MS))
+            answers.append(
+                PingAck(1 << 40, right.own.generation, right.own.heartbeat, UUID, WALL_MS)
+            )
             left.members[right.own.id].hear(right.own.heartbeat, now_s)
             right.members[left.own.id].hear(left.own.heartbeat, now_s)
         if not compare:
