@@ -146,11 +146,16 @@ class KeyHistory:
     def with_their_requests(self, ended: set[Dot], alive: set[Dot]) -> set[Dot]:
         """`ended`, and what went because another dot of its request was superseded."""
         ended = set(ended)
+        # Not `write.dots`, which lack what this very turn has made.
+        by_request: dict[Request, list[Version]] = {}
+        for version in self.versions.values():
+            by_request.setdefault(version.write.request, []).append(version)
         tied = [
-            (version, self.versions[other])
-            for version in self.versions.values()
-            for other in version.write.dots - {version.dot}
-            if other in self.versions and version.goes_with(self.versions[other])
+            (version, other)
+            for versions in by_request.values()
+            for version in versions
+            for other in versions
+            if version is not other and version.goes_with(other)
         ]
         grown = -1
         while grown != len(ended):
