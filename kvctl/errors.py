@@ -126,6 +126,7 @@ class HomeError(KvctlError):
     """kvctl's own state (its home directory, registry, or a cluster's directory) is unusable."""
 
     kind = "home"
+    exit_code = ExitCode.UNREACHABLE
 
 
 class NewerFormatError(HomeError):

@@ -167,11 +167,9 @@ app.callback()(group_callback())
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv`); returns the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    json = wants_json(given)
     if COMPLETION_VARIABLE in os.environ:
-        from typer._completion_classes import completion_init
-
-        completion_init()
+        return _complete(given)
+    json = wants_json(given)
     try:
         code = typer.main.get_command(app).main(
             given,
@@ -197,3 +195,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the top of the process: nothing is above
         return report_defect(error, json=json, debug="--debug" in given)
     return code if isinstance(code, int) else int(ExitCode.DONE)
+
+
+def _complete(arguments: list[str]) -> int:
+    """Answer a shell that asks what fits: at every press of the tab key, in the middle of a line.
+
+    There is no place for complaints, so whatever fails completes to nothing. The command itself
+    will say what is wrong.
+    """
+    from typer._completion_classes import completion_init
+
+    completion_init()
+    try:
+        typer.main.get_command(app).main(
+            arguments, prog_name="kvctl", complete_var=COMPLETION_VARIABLE, standalone_mode=False
+        )
+        sys.stdout.flush()
+    except Exception:  # noqa: BLE001 - said by the command itself, when it is run
+        return int(ExitCode.NO)
+    return int(ExitCode.DONE)

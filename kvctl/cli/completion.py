@@ -46,9 +46,16 @@ def install(run: Invocation, *, shell: WhichShell = None) -> None:
 
     from kvctl.cli.app import COMPLETION_VARIABLE
 
-    name, path = install_script(
-        shell=_chosen(shell), prog_name="kvctl", complete_var=COMPLETION_VARIABLE
-    )
+    chosen = _chosen(shell)
+    try:
+        name, path = install_script(
+            shell=chosen, prog_name="kvctl", complete_var=COMPLETION_VARIABLE
+        )
+    except RuntimeError as error:
+        raise InvalidRequestError(
+            "this user has no home directory, where the shell's start-up file would be.",
+            hint=f"kvctl completion show {chosen} prints the script.",
+        ) from error
     run.out.note(f"{name} completion is installed in {path}; open a new shell to have it.")
 
 

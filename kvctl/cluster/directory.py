@@ -32,10 +32,17 @@ REMOVED_MARK = ".removed-"
 """In the name of a directory that is being deleted; `doctor` finishes what was interrupted."""
 DATABASE_NAME = "data.sqlite"
 """The file whose presence in a node's directory means that there is data."""
+_HOME_HINT = "set KVCTL_HOME to a directory where kvctl can keep its clusters."
+_MADE_BY_KVCTL = frozenset({"cluster.json", "format", "keys", "lock", "faults.lock", "nodes"})
+_MADE_BY_KVCTL_PREFIXES = (".cluster.json.", ".format.", "deferred-")
+"""What kvctl puts into a cluster's directory. Beside anything else it deletes nothing."""
 
 
 def home_directory() -> Path:
-    """`$KVCTL_HOME`, or the platform's user state directory. Not necessarily there yet."""
+    """`$KVCTL_HOME`, or the platform's user state directory. Not necessarily there yet.
+
+    Raises `HomeError` if there is no telling where it is.
+    """
     chosen = os.environ.get("KVCTL_HOME")
     if chosen:
         try:
@@ -44,9 +51,20 @@ def home_directory() -> Path:
             raise HomeError(
                 f"KVCTL_HOME names nobody's home: {chosen}.", hint="give it as a whole path."
             ) from error
+    state = os.environ.get("XDG_STATE_HOME")
+    if state and not Path(state).is_absolute():
+        # It would be another place in every working directory.
+        raise HomeError(f"XDG_STATE_HOME is not a whole path: {state}.", hint=_HOME_HINT)
     from platformdirs import user_state_path  # only without KVCTL_HOME: it costs milliseconds
 
-    return user_state_path("kvctl")
+    no_home = HomeError("this user has no home directory to keep clusters in.", hint=_HOME_HINT)
+    try:
+        path = user_state_path("kvctl")
+    except RuntimeError as error:
+        raise no_home from error
+    if not path.is_absolute():  # what older versions of platformdirs make of a missing home
+        raise no_home
+    return path
 
 
 class Place(NamedTuple):
@@ -206,12 +224,38 @@ class ClusterDirectory(NamedTuple):
         self.write_format()
         self.save(msgspec.structs.replace(self.load_copy(), made_at=str(self.place())))
 
+    def foreign_entries(self) -> list[str]:
+        """What lies in the directory and was not put there by kvctl, sorted. Raises `HomeError`."""
+        try:
+            names = sorted(entry.name for entry in self.path.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise HomeError(f"cannot read {self.path}: {error.strerror}.") from error
+        return [
+            name
+            for name in names
+            if name not in _MADE_BY_KVCTL and not name.startswith(_MADE_BY_KVCTL_PREFIXES)
+        ]
+
+    def refuse_foreign(self) -> None:
+        """Raises `HomeError` if the directory is no cluster and holds what others put there."""
+        foreign = [] if self.exists() else self.foreign_entries()
+        if foreign:
+            raise HomeError(
+                f"{self.path} is no cluster, and holds what kvctl did not make: {foreign[0]}.",
+                hint=f"choose another name with -c, or {_HOME_HINT}",
+            )
+
     def remove(self) -> None:
         """Delete the directory with all data in it. Raises `HomeError`.
+
+        A directory that is no cluster is only deleted if kvctl made all that is in it.
 
         It is renamed first: a cluster is there or not, never half, and a command that waits for
         its lock cannot put a file into the directory while it is being emptied.
         """
+        self.refuse_foreign()
         discarded = self.path.with_name(f".{self.name}{REMOVED_MARK}{os.urandom(4).hex()}")
         try:
             self.path.rename(discarded)
@@ -240,7 +284,7 @@ def cluster_directories(home: Path | None = None) -> list[ClusterDirectory]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HomeError(f"cannot read {clusters}: {error.strerror}.") from error
+        raise HomeError(f"cannot read {clusters}: {error.strerror}.", hint=_HOME_HINT) from error
     return [ClusterDirectory(entry) for entry in entries if NAME_PATTERN.match(entry.name)]
 
 
@@ -288,7 +332,9 @@ def make_private_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise HomeError(f"cannot make the directory {path}: {error.strerror}.") from error
+        raise HomeError(
+            f"cannot make the directory {path}: {error.strerror}.", hint=_HOME_HINT
+        ) from error
 
 
 def write_private_file(path: Path, content: bytes) -> None:

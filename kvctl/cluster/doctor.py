@@ -12,16 +12,20 @@ wiped is not taken for a broken one.
 from __future__ import annotations
 
 import shutil
-import stat
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from kvctl.cluster.diagnosis import Diagnosis, diagnosis, settle
 from kvctl.cluster.directory import REMOVED_MARK, ClusterDirectory, cluster_directories
 from kvctl.cluster.disk_identity import read_disk_identity
+from kvctl.cluster.exposure import (
+    foreign_diagnosis,
+    permission_diagnoses,
+    shared_home_diagnoses,
+)
 from kvctl.cluster.facts import Finding
 from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.lifecycle import GRACE_S, resume_nodes, stop_nodes
@@ -38,28 +42,11 @@ from kvctl.errors import (
     PortTakenError,
 )
 from kvctl_node.config import ClusterConfig
-from kvctl_node.errors import ConfigError, StoreError
+from kvctl_node.errors import ConfigError
 from kvctl_node.runtime.security import CLIENT_KEY_NAME, create_keys, key_path
 
 _OVERDUE_MS = 60_000
 """A deferred action may wait for a lock; past this, whoever should have done it is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Diagnosis:
-    """A finding, and how to mend it (None: only a person can)."""
-
-    finding: Finding
-    mend: Callable[[], object] | None
-
-
-def _diagnosis(
-    kind: str, subject: str, message: str, fix: str, mend: Callable[[], object] | None = None
-) -> _Diagnosis:
-    finding = Finding(
-        kind=kind, subject=subject, message=message, fix=fix, fixable=mend is not None
-    )
-    return _Diagnosis(finding, mend)
 
 
 class Doctor:
@@ -75,19 +62,19 @@ class Doctor:
         """Everything found, in a stable order; with `fix`, what could be mended is `fixed`."""
         if not self._home.exists():
             return []
-        findings = _settle(self._home_diagnoses(), fix)
+        findings = settle(self._home_diagnoses(), fix)
         found = find_nodes()
         for directory in cluster_directories(self._home):
             findings += self._examine_cluster(directory, found, fix)
-        findings += _settle(self._orphan_diagnoses(found), fix)
+        findings += settle(self._orphan_diagnoses(found), fix)
         return findings
 
     # ------------------------------------------------------------------ the home
 
-    def _home_diagnoses(self) -> Iterator[_Diagnosis]:
-        yield from _permission_diagnoses("home", [self._home])
+    def _home_diagnoses(self) -> Iterator[Diagnosis]:
+        yield from shared_home_diagnoses(self._home)
         for path in sorted((self._home / "clusters").glob(f".*{REMOVED_MARK}*")):
-            yield _diagnosis(
+            yield diagnosis(
                 "leftover",
                 str(path),
                 f"{path} is left of an interrupted down --purge.",
@@ -97,7 +84,7 @@ class Doctor:
         try:
             remembered = self._registry.read_all()
         except RegistryError as error:
-            yield _diagnosis(
+            yield diagnosis(
                 "unreadable_registry",
                 str(self._registry.path),
                 error.message,
@@ -107,7 +94,7 @@ class Doctor:
             return
         for name in remembered:
             if not (self._home / "clusters" / name).exists():
-                yield _diagnosis(
+                yield diagnosis(
                     "stale_registry",
                     name,
                     f"the registry remembers a cluster {name}, which has no directory.",
@@ -115,7 +102,7 @@ class Doctor:
                     lambda name=name: self._registry.forget(name),  # type: ignore[misc]
                 )
 
-    def _orphan_diagnoses(self, found: list[FoundNode]) -> Iterator[_Diagnosis]:
+    def _orphan_diagnoses(self, found: list[FoundNode]) -> Iterator[Diagnosis]:
         """Node processes whose cluster is gone; elsewhere than in this home, only mentioned."""
         for node in found:
             if ClusterDirectory(node.directory).exists():
@@ -123,7 +110,7 @@ class Doctor:
             pid = node.identity.pid
             ours = node.directory.parent.parent == self._home
             message = f"process {pid} is {node.name} of a cluster that is gone: {node.directory}."
-            yield _diagnosis(
+            yield diagnosis(
                 "orphan_process",
                 str(pid),
                 message,
@@ -138,28 +125,30 @@ class Doctor:
     def _examine_cluster(
         self, directory: ClusterDirectory, found: list[FoundNode], fix: bool
     ) -> list[Finding]:
+        if not directory.exists() and directory.foreign_entries():
+            return settle(iter([foreign_diagnosis(directory)]), fix)  # not even a lock is put there
         interrupted = None if is_held(directory.lock_path) else read_holder(directory.lock_path)
         try:
             with hold_lock(directory.lock_path, wait_s=self._lock_wait_s):
                 diagnoses = self._cluster_diagnoses(directory, found, interrupted)
-                return _settle(diagnoses, fix)
+                return settle(diagnoses, fix)
         except LockedError as error:
             advice = "look again when that command is done."
-            return _settle(iter([_diagnosis("busy", directory.name, error.message, advice)]), fix)
+            return settle(iter([diagnosis("busy", directory.name, error.message, advice)]), fix)
 
     def _cluster_diagnoses(
         self,
         directory: ClusterDirectory,
         found: list[FoundNode],
         interrupted: LockHolder | None,
-    ) -> Iterator[_Diagnosis]:
+    ) -> Iterator[Diagnosis]:
         name = directory.name
         private = [directory.path, directory.keys, directory.config_path]
         private += sorted(directory.keys.glob("*.key"))
-        yield from _permission_diagnoses(name, private)
+        yield from permission_diagnoses(name, private)
         yield from _leftover_diagnoses(directory)
         if interrupted is not None:
-            yield _diagnosis(
+            yield diagnosis(
                 "interrupted_command",
                 name,
                 f"{interrupted} died while it changed the cluster {name}.",
@@ -173,14 +162,14 @@ class Doctor:
         try:
             config = directory.load()
         except (NewerFormatError, CopiedClusterError) as error:
-            yield _diagnosis(error.kind, name, error.message, error.hint)
+            yield diagnosis(error.kind, name, error.message, error.hint)
         except HomeError as error:
-            yield _diagnosis(
+            yield diagnosis(
                 "damaged_format", name, error.message, error.hint, directory.mend_format
             )
         except ConfigError as error:
             advice = "mend the file by hand, or kvctl down --purge; its data is still there."
-            yield _diagnosis("unreadable_config", name, error.message, advice)
+            yield diagnosis("unreadable_config", name, error.message, advice)
         if config is not None:
             yield from _key_diagnoses(directory, config)
             try:
@@ -194,44 +183,10 @@ class Doctor:
             yield from _port_diagnoses(held, config)
 
 
-def _settle(diagnoses: Iterator[_Diagnosis], fix: bool) -> list[Finding]:
-    """The findings; with `fix`, each is mended before the next thing is looked at."""
-    findings = []
-    for diagnosis in diagnoses:
-        finding = diagnosis.finding
-        if fix and diagnosis.mend is not None:
-            try:
-                diagnosis.mend()
-                finding = msgspec.structs.replace(finding, fixed=True)
-            except (StoreError, OSError) as error:
-                finding = msgspec.structs.replace(
-                    finding, fix=f"{finding.fix} That failed: {error}"
-                )
-        findings.append(finding)
-    return findings
-
-
-def _permission_diagnoses(subject: str, paths: list[Path]) -> Iterator[_Diagnosis]:
-    for path in paths:
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError:
-            continue  # its absence is another finding
-        if mode & 0o077:
-            private = 0o700 if path.is_dir() else 0o600
-            yield _diagnosis(
-                "loose_permissions",
-                subject,
-                f"{path} can be read or changed by other users (mode {mode:o}).",
-                f"set its mode to {private:o}.",
-                lambda path=path, private=private: path.chmod(private),  # type: ignore[misc]
-            )
-
-
-def _leftover_diagnoses(directory: ClusterDirectory) -> Iterator[_Diagnosis]:
+def _leftover_diagnoses(directory: ClusterDirectory) -> Iterator[Diagnosis]:
     """What an interrupted wipe or an interrupted write of a file left behind."""
     for path in sorted((directory.path / "nodes").glob(".*.wiped-*")):
-        yield _diagnosis(
+        yield diagnosis(
             "leftover",
             directory.name,
             f"{path} is left of an interrupted wipe.",
@@ -241,7 +196,7 @@ def _leftover_diagnoses(directory: ClusterDirectory) -> Iterator[_Diagnosis]:
     for path in sorted(
         [*directory.path.glob(".cluster.json.*"), *directory.path.glob(".format.*")]
     ):
-        yield _diagnosis(
+        yield diagnosis(
             "leftover",
             directory.name,
             f"{path} is left of an interrupted write.",
@@ -250,16 +205,16 @@ def _leftover_diagnoses(directory: ClusterDirectory) -> Iterator[_Diagnosis]:
         )
 
 
-def _half_created(directory: ClusterDirectory) -> _Diagnosis:
+def _half_created(directory: ClusterDirectory) -> Diagnosis:
     databases = directory.databases()
     if databases:
-        return _diagnosis(
+        return diagnosis(
             "missing_config",
             directory.name,
             f"{directory.path} holds data of {len(databases)} nodes and no cluster.json.",
             "restore cluster.json, or delete the directory by hand; data is not deleted here.",
         )
-    return _diagnosis(
+    return diagnosis(
         "half_created",
         directory.name,
         f"{directory.path} was begun and never became a cluster.",
@@ -268,7 +223,7 @@ def _half_created(directory: ClusterDirectory) -> _Diagnosis:
     )
 
 
-def _key_diagnoses(directory: ClusterDirectory, config: ClusterConfig) -> Iterator[_Diagnosis]:
+def _key_diagnoses(directory: ClusterDirectory, config: ClusterConfig) -> Iterator[Diagnosis]:
     """Keys that are gone. New ones are as good, once every node has read them."""
     names = [spec.name for spec in config.nodes]
     for name in [*names, CLIENT_KEY_NAME]:
@@ -278,7 +233,7 @@ def _key_diagnoses(directory: ClusterDirectory, config: ClusterConfig) -> Iterat
         advice = "make a new one."
         if name != CLIENT_KEY_NAME:
             advice = "make a new one; kvctl restart --all then lets the nodes use it."
-        yield _diagnosis(
+        yield diagnosis(
             "missing_key",
             directory.name,
             f"the key {path} is gone.",
@@ -287,9 +242,9 @@ def _key_diagnoses(directory: ClusterDirectory, config: ClusterConfig) -> Iterat
         )
 
 
-def _registry_diagnoses(held: HeldCluster, remembered: ClusterRun) -> Iterator[_Diagnosis]:
+def _registry_diagnoses(held: HeldCluster, remembered: ClusterRun) -> Iterator[Diagnosis]:
     if remembered.cluster_id != held.config.cluster_id:
-        yield _diagnosis(
+        yield diagnosis(
             "missing_registry",
             held.config.name,
             f"the registry does not know the cluster {held.config.name}.",
@@ -316,17 +271,17 @@ def _rebuild(held: HeldCluster) -> None:
     held.remember_snapshots(held.ask_running())
 
 
-def _ended_diagnoses(held: HeldCluster) -> Iterator[_Diagnosis]:
+def _ended_diagnoses(held: HeldCluster) -> Iterator[Diagnosis]:
     """Nodes that should run and ended by themselves: why, and what a person can do about it."""
     processes = held.processes()
     for name in held.names:
         known = held.run.node(name)
         note = read_exit_note(held.directory, name, known.nonce)
         if note is not None and known.wanted == RUNNING and name not in processes:
-            yield _diagnosis("ended_by_itself", name, note.message, note.hint)
+            yield diagnosis("ended_by_itself", name, note.message, note.hint)
 
 
-def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_Diagnosis]:
+def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[Diagnosis]:
     processes = held.processes()
     for name in held.names:
         known = held.run.node(name)
@@ -334,7 +289,7 @@ def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_D
         if actual is None and known.pid:
             verb = "should run and does not" if known.wanted == RUNNING else "is stopped"
             advice = "forget the process; kvctl up starts the node again."
-            yield _diagnosis(
+            yield diagnosis(
                 "stale_process",
                 name,
                 f"process {known.pid}, remembered for {name}, is gone; {name} {verb}.",
@@ -344,7 +299,7 @@ def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_D
                 ),
             )
         elif actual is not None and actual != known.identity:
-            yield _diagnosis(
+            yield diagnosis(
                 "unknown_process",
                 name,
                 f"{name} runs as process {actual.pid}, which the registry does not know.",
@@ -355,7 +310,7 @@ def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_D
             )
     for node in found:
         if node.directory == held.directory.path and node.name not in held.names:
-            yield _diagnosis(
+            yield diagnosis(
                 "orphan_process",
                 str(node.identity.pid),
                 f"process {node.identity.pid} is {node.name}, which is no node of the cluster "
@@ -365,11 +320,11 @@ def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_D
             )
 
 
-def _overdue_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_Diagnosis]:
+def _overdue_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[Diagnosis]:
     late_ms = time.time_ns() // 1_000_000 - _OVERDUE_MS
     expiry = held.run.expiry
     if expiry is not None and expiry.due_ms < late_ms and held.processes():
-        yield _diagnosis(
+        yield diagnosis(
             "overdue",
             held.config.name,
             f"the cluster {held.config.name} was to stop itself and still runs.",
@@ -380,7 +335,7 @@ def _overdue_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_D
         if known.deferred is None or known.deferred.due_ms >= late_ms:
             continue
         if known.deferred.action == "resume":
-            yield _diagnosis(
+            yield diagnosis(
                 "overdue",
                 name,
                 f"{name} was to be resumed and is still paused.",
@@ -389,10 +344,10 @@ def _overdue_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[_D
             )
         else:
             advice = f"kvctl start {name}"
-            yield _diagnosis("overdue", name, f"{name} was to be started and was not.", advice)
+            yield diagnosis("overdue", name, f"{name} was to be started and was not.", advice)
 
 
-def _port_diagnoses(held: HeldCluster, config: ClusterConfig) -> Iterator[_Diagnosis]:
+def _port_diagnoses(held: HeldCluster, config: ClusterConfig) -> Iterator[Diagnosis]:
     """Ports of nodes that are down and that something else took."""
     processes = held.processes()
     for spec in config.nodes:
@@ -401,4 +356,4 @@ def _port_diagnoses(held: HeldCluster, config: ClusterConfig) -> Iterator[_Diagn
         try:
             check_ports([spec])
         except PortTakenError as error:
-            yield _diagnosis("port_taken", spec.name, error.message, error.hint)
+            yield diagnosis("port_taken", spec.name, error.message, error.hint)

@@ -145,6 +145,8 @@ class Supervisor:
         A cluster that could not be made leaves no directory behind.
         """
         make_private_directory(self.home)
+        make_private_directory(directory.path.parent)
+        directory.refuse_foreign()
         is_new = not directory.path.exists()
         make_private_directory(directory.path)
         with self._locked(directory.lock_path):
@@ -181,6 +183,7 @@ class Supervisor:
         that outlives `grace_s` seconds.
         """
         directory = cluster_directory(name, self.home)
+        directory.refuse_foreign()
         with self._locked(directory.lock_path):
             config = _load_if_usable(directory)
             stopped: tuple[str, ...] = ()

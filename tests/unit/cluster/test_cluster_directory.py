@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import stat
 from pathlib import Path
 
@@ -41,6 +42,41 @@ def test_the_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch)
     assert home_directory() == Path("/somewhere/else")
     monkeypatch.delenv("KVCTL_HOME")
     assert home_directory().name == "kvctl"
+
+
+def no_entry(uid: int) -> pwd.struct_passwd:
+    raise KeyError(uid)
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "no home directory"),
+        ({"HOME": "relative"}, "no home directory"),
+        ({"HOME": "/somewhere", "XDG_STATE_HOME": "relative/state"}, "relative/state"),
+        ({"KVCTL_HOME": "~nobody-of-this-name/kvctl"}, "nobody-of-this-name"),
+    ],
+)
+def test_a_home_that_is_nowhere_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: str
+) -> None:
+    for name in ("KVCTL_HOME", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    with pytest.raises(HomeError, match=named) as caught:
+        home_directory()
+    assert "KVCTL_HOME" in caught.value.message + caught.value.hint
+    assert exit_code_of(caught.value) == 5
+
+
+def test_a_user_without_a_home_can_say_where_the_state_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KVCTL_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
+    assert home_directory().is_absolute()
 
 
 def test_without_a_name_the_only_cluster_is_meant(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from kvctl.cluster.locking import hold_lock
 from kvctl.cluster.processes import ProcessState, find_nodes, start_time_s, state_of
 from kvctl.cluster.run_state import ClusterRun, DeferredAction, NodeRun, Registry
 from kvctl.cluster.supervisor import Supervisor
+from kvctl.errors import HomeError
 from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
 from kvctl_node.runtime.security import create_keys
 
@@ -156,13 +157,12 @@ def test_a_damaged_format_file_is_written_again(home: Path, shop: ClusterDirecto
     assert_mended(home, "damaged_format")
 
 
-@pytest.mark.parametrize("which", ["home", "directory", "keys", "key", "config"])
+@pytest.mark.parametrize("which", ["directory", "keys", "key", "config"])
 def test_what_others_could_read_is_closed(home: Path, shop: ClusterDirectory, which: str) -> None:
     key = shop.keys / "client.key"
     key.write_text("{}")
     key.chmod(0o600)
     path = {
-        "home": home,
         "directory": shop.path,
         "keys": shop.keys,
         "key": key,
@@ -171,6 +171,35 @@ def test_what_others_could_read_is_closed(home: Path, shop: ClusterDirectory, wh
     path.chmod(path.stat().st_mode | 0o044)
     assert_mended(home, "loose_permissions")
     assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775, 0o755])
+def test_the_mode_of_the_home_is_left_to_whoever_made_it(
+    home: Path, shop: ClusterDirectory, mode: int
+) -> None:
+    home.chmod(mode)
+    findings = examine(home, fix=True)
+    assert stat.S_IMODE(home.stat().st_mode) == mode
+    assert stat.S_IMODE(shop.path.parent.stat().st_mode) == 0o700
+    left = {0o777: ["shared_home"], 0o775: ["shared_home"]}.get(mode, [])
+    assert [one.kind for one in findings] == ["loose_permissions", *left]
+    assert [one.kind for one in examine(home)] == left
+
+
+def test_what_kvctl_did_not_make_is_neither_changed_nor_deleted(home: Path) -> None:
+    directory = cluster_directory("mine", home)
+    directory.path.mkdir(parents=True)
+    (directory.path / "thesis.txt").write_text("three years of work")
+    directory.path.chmod(0o755)
+    finding = the_only(examine(home, fix=True))
+    assert (finding.kind, finding.fixable) == ("foreign_directory", False)
+    supervisor = Supervisor(home)
+    with pytest.raises(HomeError, match=r"thesis\.txt"):
+        supervisor.up("mine")
+    with pytest.raises(HomeError, match=r"thesis\.txt"):
+        supervisor.down("mine", purge=True)
+    assert [path.name for path in directory.path.iterdir()] == ["thesis.txt"]
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o755
 
 
 def test_leftovers_of_interrupted_commands_are_deleted(home: Path, shop: ClusterDirectory) -> None:
