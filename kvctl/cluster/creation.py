@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from kvctl.cluster.config_changes import apply_at_start
 from kvctl.cluster.copied_cluster import adopt_copy
 from kvctl.cluster.directory import (
     ClusterDirectory,
@@ -20,7 +21,7 @@ from kvctl.cluster.directory import (
 )
 from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.lifecycle import GRACE_S, start_nodes, stop_nodes
-from kvctl.cluster.options import UpOptions, new_config
+from kvctl.cluster.options import UpOptions, check_contradictions, new_config, overlay
 from kvctl.cluster.ports import check_ports, choose_ports, ports_of
 from kvctl.cluster.run_state import Registry
 from kvctl.errors import PortTakenError
@@ -57,12 +58,30 @@ def create_cluster(
 
 
 def open_existing(
+    directory: ClusterDirectory, options: UpOptions, *, home: Path, rng: random.Random
+) -> tuple[HeldCluster, tuple[str, ...]]:
+    """The cluster of a directory, made one of its own if it is a copy, with what a given file
+    changes; and announcements.
+
+    The caller holds its lock. Raises what `ClusterDirectory.load` and `adopt_copy` raise, and
+    `ContradictionError` if the options contradict it.
+    """
+    held, announcements = _open_or_adopt(directory, home=home, rng=rng)
+    check_contradictions(held.config, options, ephemeral=held.run.ephemeral)
+    if options.config is None:
+        return held, announcements
+    config, changes = apply_at_start(
+        held.config, overlay(options.config, options), running=bool(held.processes())
+    )
+    if changes:
+        held.config = config
+        directory.save(config)
+    return held, announcements + changes
+
+
+def _open_or_adopt(
     directory: ClusterDirectory, *, home: Path, rng: random.Random
 ) -> tuple[HeldCluster, tuple[str, ...]]:
-    """The cluster of a directory, made one of its own if it is a copy; and announcements.
-
-    The caller holds its lock. Raises what `ClusterDirectory.load` and `adopt_copy` raise.
-    """
     config = directory.load_copy()
     if not directory.is_copy(config):
         return HeldCluster(directory, config, home), ()

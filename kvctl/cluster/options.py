@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from kvctl.cluster.config_changes import FIXED_FOR_LIFE, SET_LIVE, fixed_changes, refuse_identity
 from kvctl.errors import ContradictionError
 from kvctl_node.config import ClusterConfig, LimitsConfig, NodeSpec, QuorumConfig, StorageConfig
 from kvctl_node.errors import ConfigError
@@ -68,12 +69,14 @@ def new_config(name: str, options: UpOptions) -> tuple[ClusterConfig, tuple[str,
         )
         if count < DEFAULT_REPLICAS:
             announcements = (_small_cluster_sentence(count, overlay(base, options).quorum),)
-    elif options.nodes is not None and options.nodes != len(base.nodes):
-        raise ContradictionError(
-            f"-n {options.nodes} contradicts the configuration file, which names "
-            f"{len(base.nodes)} nodes.",
-            hint="leave -n out, or change the file.",
-        )
+    else:
+        refuse_identity(name, base)
+        if options.nodes is not None and options.nodes != len(base.nodes):
+            raise ContradictionError(
+                f"-n {options.nodes} contradicts the configuration file, which names "
+                f"{len(base.nodes)} nodes.",
+                hint="leave -n out, or change the file.",
+            )
     config = msgspec.structs.replace(overlay(base, options), name=name)
     config.validate()
     return config, announcements
@@ -152,10 +155,6 @@ class _Claim:
     hint: str
 
 
-_SET_HINT = "kvctl config set changes it, live."
-_FIXED_HINT = "it is fixed when a cluster is made; kvctl down --purge, then up, makes a new one."
-
-
 def check_contradictions(config: ClusterConfig, options: UpOptions, *, ephemeral: bool) -> None:
     """Raises `ContradictionError`, naming the first option that contradicts an existing cluster."""
     for claim in _claims(config, options, ephemeral):
@@ -165,61 +164,30 @@ def check_contradictions(config: ClusterConfig, options: UpOptions, *, ephemeral
                 f"{claim.actual}.",
                 hint=f"leave the option out to keep that; {claim.hint}",
             )
+    if options.config is not None:
+        for change in fixed_changes(config, overlay(options.config, options)):
+            raise change.refusal(config.name)
 
 
 def _claims(config: ClusterConfig, options: UpOptions, ephemeral: bool) -> list[_Claim]:
     claims = [
-        _Claim("-n", options.nodes, len(config.nodes), "kvctl node add and rm change it."),
-        _Claim("--replicas", options.replicas, config.quorum.n, _FIXED_HINT),
-        _Claim("-r", options.r, config.quorum.r, _SET_HINT),
-        _Claim("-w", options.w, config.quorum.w, _SET_HINT),
-        _Claim("--mode", options.mode, config.quorum.mode, _SET_HINT),
-        _Claim("--durability", options.durability, config.storage.durability, _FIXED_HINT),
-        _Claim("--partitions", options.partitions, config.partitions, _FIXED_HINT),
-        _Claim("--ephemeral", options.ephemeral, ephemeral, _FIXED_HINT),
+        _Claim("-n", options.nodes, len(config.nodes), FIXED_FOR_LIFE),
+        _Claim("--replicas", options.replicas, config.quorum.n, FIXED_FOR_LIFE),
+        _Claim("-r", options.r, config.quorum.r, SET_LIVE),
+        _Claim("-w", options.w, config.quorum.w, SET_LIVE),
+        _Claim("--mode", options.mode, config.quorum.mode, SET_LIVE),
+        _Claim("--durability", options.durability, config.storage.durability, FIXED_FOR_LIFE),
+        _Claim("--partitions", options.partitions, config.partitions, FIXED_FOR_LIFE),
+        _Claim("--ephemeral", options.ephemeral, ephemeral, FIXED_FOR_LIFE),
     ]
     for name, capacity in options.capacity.items():
-        hint = f"kvctl node set {name} --capacity changes it."
-        claims.append(_Claim(f"--capacity {name}", capacity, config.node(name).capacity, hint))
+        claims.append(
+            _Claim(f"--capacity {name}", capacity, config.node(name).capacity, FIXED_FOR_LIFE)
+        )
     for name, zone in options.zone.items():
-        claims.append(_Claim(f"--zone {name}", zone, config.node(name).zone, _FIXED_HINT))
+        claims.append(_Claim(f"--zone {name}", zone, config.node(name).zone, FIXED_FOR_LIFE))
     if options.base_port is not None:
         numbered = number_ports(config.nodes, options.base_port) == config.nodes
         actual = options.base_port if numbered else config.nodes[0].client_port
-        claims.append(_Claim("--base-port", options.base_port, actual, _FIXED_HINT))
-    if options.config is not None:
-        claims += _file_claims(config, overlay(options.config, options))
-    return claims
-
-
-def _file_claims(config: ClusterConfig, wanted: ClusterConfig) -> list[_Claim]:
-    """What a configuration file says, field by field; identity and unchosen ports aside."""
-    claims = [
-        _Claim(
-            "the configuration file's nodes",
-            ",".join(spec.name for spec in wanted.nodes),
-            ",".join(spec.name for spec in config.nodes),
-            "kvctl node add and rm change it.",
-        ),
-        _Claim(
-            "the configuration file's partitions", wanted.partitions, config.partitions, _FIXED_HINT
-        ),
-    ]
-    for section in ("quorum", "storage", "limits", "timing"):
-        ours, theirs = getattr(config, section), getattr(wanted, section)
-        for name in ours.__struct_fields__:
-            option = f"the configuration file's {section}.{name}"
-            hint = _SET_HINT if section == "quorum" and name != "n" else _FIXED_HINT
-            claims.append(_Claim(option, getattr(theirs, name), getattr(ours, name), hint))
-    actual_nodes = {spec.name: spec for spec in config.nodes}
-    for spec in wanted.nodes:
-        actual = actual_nodes.get(spec.name)
-        if actual is None:
-            continue  # the claim about the node names comes first and says so
-        for name in spec.__struct_fields__:
-            value = getattr(spec, name)
-            if name.endswith("_port") and value == 0:
-                continue  # left to kvctl
-            option = f"the configuration file's {spec.name}.{name}"
-            claims.append(_Claim(option, value, getattr(actual, name), _FIXED_HINT))
+        claims.append(_Claim("--base-port", options.base_port, actual, FIXED_FOR_LIFE))
     return claims

@@ -41,7 +41,7 @@ from kvctl.cluster.lifecycle import GRACE_S
 from kvctl.cluster.locking import hold_lock
 from kvctl.cluster.network import Network
 from kvctl.cluster.observe import locate, observe
-from kvctl.cluster.options import UpOptions, check_contradictions
+from kvctl.cluster.options import UpOptions
 from kvctl.cluster.processes import ProcessState, end_processes, find_deferred, find_nodes, state_of
 from kvctl.cluster.quorum_change import change_quorum
 from kvctl.cluster.run_state import ClusterRun, Registry
@@ -172,8 +172,9 @@ class Supervisor:
                     )
                 )
             else:
-                held, announcements = open_existing(directory, home=self.home, rng=self._rng)
-                check_contradictions(held.config, options, ephemeral=held.run.ephemeral)
+                held, announcements = open_existing(
+                    directory, options, home=self.home, rng=self._rng
+                )
             yield held, created, announcements
 
     def down(self, name: str, *, purge: bool = False, grace_s: float = GRACE_S) -> DownReport:

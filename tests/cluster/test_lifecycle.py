@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -70,6 +71,22 @@ def test_up_again_changes_nothing_and_a_contradiction_is_refused(three_nodes: Cl
     with pytest.raises(ContradictionError, match="-n 4"):
         three_nodes.supervisor.up("local", UpOptions(nodes=4))
     assert three_nodes.supervisor.running_pids("local") == before
+
+
+def test_a_changed_file_counts_from_the_next_start_and_is_refused_before(
+    three_nodes: Cluster,
+) -> None:
+    config = three_nodes.config
+    repair = msgspec.structs.replace(config.repair, compare_interval_ms=12_345)
+    changed = UpOptions(config=msgspec.structs.replace(config, repair=repair))
+    with pytest.raises(ContradictionError, match=r"repair\.compare_interval_ms 12345"):
+        three_nodes.supervisor.up("local", changed)
+    assert three_nodes.config == config
+    three_nodes.stop()
+    report = three_nodes.supervisor.up("local", changed)
+    assert "repair.compare_interval_ms is 12345" in report.announcements[0]
+    assert three_nodes.config.repair == repair
+    assert three_nodes.supervisor.up("local", changed).announcements == ()
 
 
 def test_a_killed_node_is_dead_and_serves_again_after_a_start(three_nodes: Cluster) -> None:
