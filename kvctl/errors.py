@@ -15,6 +15,7 @@ from kvctl_node.errors import (
     ConfigError,
     IndeterminateError,
     InvalidRequestError,
+    OpenFilesError,
     StoreError,
     UnavailableError,
 )
@@ -140,6 +141,7 @@ _EXIT_CODE_OF_STORE_ERRORS: tuple[tuple[type[StoreError], ExitCode], ...] = (
     (IndeterminateError, ExitCode.INDETERMINATE),
     (InvalidRequestError, ExitCode.USAGE),
     (ConfigError, ExitCode.USAGE),
+    (OpenFilesError, ExitCode.UNREACHABLE),
 )
 
 

@@ -25,8 +25,12 @@ from kvctl.bench.yardstick import Yardstick, measure_echo
 from kvctl.client.client import DEFAULT_TIMEOUT_S, Client, connect
 from kvctl.cluster.directory import choose_cluster
 from kvctl_node.errors import InvalidRequestError
+from kvctl_node.runtime.open_files import allow_open_files
 
 CLIENTS_MAX = 256
+_FILES_PER_CLIENT = 6
+"""Pipes to and from a client's process, and what starting it opens for a moment."""
+_FILES = 64
 WARM_UP_S_MAX = 1.0
 WARM_UP_SHARE = 0.1
 
@@ -94,6 +98,7 @@ def run_bench(
     )
     options.validate()
     name = choose_cluster(cluster, home)
+    allow_open_files(_FILES + _FILES_PER_CLIENT * clients, f"this benchmark ({clients} clients)")
     with connect(name, home=home, timeout_s=timeout_s) as client:
         client.describe()  # a cluster that cannot be reached is said before anything is measured
         echo = _echo_in_quiet(client) if yardstick else None

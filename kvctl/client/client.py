@@ -38,6 +38,7 @@ from kvctl_node.protocol.client_messages import (
     ScanDone,
     StatusDone,
 )
+from kvctl_node.runtime.open_files import allow_open_files, client_files
 
 if TYPE_CHECKING:
     from kvctl.client.cluster_map import ClusterMap
@@ -67,7 +68,9 @@ class Client:
     def __init__(
         self, config: ClusterConfig, keys_dir: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> None:
-        """`keys_dir` holds `client.key` and the nodes' public keys. Raises `ConfigError`."""
+        """`keys_dir` holds `client.key` and the nodes' public keys. Raises `ConfigError`,
+        `OpenFilesError`."""
+        allow_open_files(client_files(len(config.nodes)), f"a client of {len(config.nodes)} nodes")
         credentials = Credentials(keys_dir)
         credentials.own_pair()
         self.cluster = config.name

@@ -28,6 +28,7 @@ from kvctl_node.protocol.client_messages import (
     StatusDone,
 )
 from kvctl_node.protocol.codec import decode_each_reply, encode_requests
+from kvctl_node.runtime.open_files import allow_open_files, client_files
 from kvctl_node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 _RECONNECT_MS = 20
@@ -40,14 +41,16 @@ class AdminConnections:
     def __init__(self, nodes: Iterable[NodeSpec], keys: Path) -> None:
         """Connects lazily, so nodes may be down; one whose public key is unreadable never answers.
 
-        Raises `ConfigError` if the clients' own key is unusable.
+        Raises `ConfigError` if the clients' own key is unusable, `OpenFilesError`.
         """
+        specs = list(nodes)
+        allow_open_files(client_files(len(specs)), "this command")
         own = load_key(key_path(keys, CLIENT_KEY_NAME))
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 1 << 14)
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         self._last_id = 0
-        for spec in nodes:
+        for spec in specs:
             try:
                 server = load_public_key(key_path(keys, spec.name)).public
             except ConfigError:

@@ -20,13 +20,14 @@ from kvctl.cluster.directory import (
     make_private_directory,
 )
 from kvctl.cluster.held_cluster import HeldCluster
-from kvctl.cluster.lifecycle import GRACE_S, start_nodes, stop_nodes
+from kvctl.cluster.lifecycle import GRACE_S, each_node_of, start_nodes, stop_nodes
 from kvctl.cluster.options import UpOptions, check_contradictions, new_config, overlay
 from kvctl.cluster.ports import check_ports, choose_ports, ports_of
 from kvctl.cluster.run_state import Registry
 from kvctl.errors import PortTakenError
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import StoreError
+from kvctl_node.runtime.open_files import check_hard_limit, node_files
 from kvctl_node.runtime.security import create_keys
 
 _PORT_ATTEMPTS = 3
@@ -41,6 +42,7 @@ def create_cluster(
     as a cluster is left then.
     """
     config, announcements = new_config(directory.name, options)
+    check_hard_limit(node_files(config).total, each_node_of(config))
     config = msgspec.structs.replace(
         config,
         cluster_id=uuid.uuid4().hex,

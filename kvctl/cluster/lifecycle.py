@@ -39,6 +39,8 @@ from kvctl.cluster.readiness import wait_until_ready
 from kvctl.cluster.run_state import RUNNING, STOPPED
 from kvctl.cluster.spawn import spawn_node
 from kvctl.errors import ContradictionError, HomeError, KvctlError, NodeStartError
+from kvctl_node.config import ClusterConfig
+from kvctl_node.runtime.open_files import check_hard_limit, node_files
 
 LOST_EPOCHS = 1 << 20
 """Added to the last known actor epoch when a disk to be wiped cannot be read: more epochs than a
@@ -85,6 +87,8 @@ def _start_missing(
     """Start those of the nodes that are not among `processes`, and add them; returns them."""
     down = [name for name in names if name not in processes]
     _refuse_paused(names, processes)
+    if down:
+        check_hard_limit(node_files(held.config).total, each_node_of(held.config))
     check_ports([held.config.node(name) for name in down])
     held.remember_wanted(names, RUNNING)
     for name in down:
@@ -97,6 +101,12 @@ def _start_missing(
         )
     _remember_processes(held, processes)
     return down
+
+
+def each_node_of(config: ClusterConfig) -> str:
+    """Who needs something that all nodes need alike, for a sentence."""
+    count = len(config.nodes)
+    return config.nodes[0].name if count == 1 else f"each of the {count} nodes"
 
 
 def _refuse_paused(names: Sequence[str], processes: dict[str, ProcessIdentity]) -> None:

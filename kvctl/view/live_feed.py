@@ -47,6 +47,7 @@ from kvctl_node.protocol.client_messages import (
 from kvctl_node.protocol.codec import decode_each_reply, encode_requests
 from kvctl_node.ring.claim import claim
 from kvctl_node.ring.server import Server
+from kvctl_node.runtime.open_files import allow_open_files, client_files
 from kvctl_node.runtime.security import CLIENT_KEY_NAME, key_path, load_key, load_public_key
 
 LOOK_INTERVAL_S = 1.0
@@ -100,6 +101,8 @@ class LiveFeed:
         self, config: ClusterConfig, context: zmq.asyncio.Context, sink: Sink
     ) -> ClusterConfig:
         """Observe these nodes until the cluster has others; the configuration with them."""
+        # Two connections with each node.
+        allow_open_files(client_files(2 * len(config.nodes)), "the dashboard")
         keys = {spec.name: self._curve(spec) for spec in config.nodes}
         self._wake = {spec.name: asyncio.Event() for spec in config.nodes}
         watching = asyncio.ensure_future(self._until_other_nodes(config))

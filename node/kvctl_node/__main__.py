@@ -13,8 +13,9 @@ another that was given its pid later. The known generation and actor epoch are w
 remembers of this name; a disk that knows less was wiped or restored from an old copy.
 
 A node that cannot go on says why in one sentence, on stderr and in `exit.json`, and ends with a
-code of its own (sysexits.h has the last four): 2 configuration, 70 a bug, 73 the data directory
-cannot be used, 74 storage, 75 a port is taken. A start removes the `exit.json` of the one before.
+code of its own (sysexits.h has all but the first): 2 configuration, 70 a bug, 71 the system allows
+too few open files, 73 the data directory cannot be used, 74 storage, 75 a port is taken. A start
+removes the `exit.json` of the one before.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from kvctl_node.errors import (
     CorruptRecordError,
     DataDirectoryError,
     DataFormatError,
+    OpenFilesError,
     StorageError,
     StoreError,
 )
@@ -49,6 +51,7 @@ from kvctl_node.runtime.event_loop import EventLoop
 from kvctl_node.runtime.fault_control import FaultControl
 from kvctl_node.runtime.link_faults import LinkFaults
 from kvctl_node.runtime.node_log import close_node_log, open_node_log
+from kvctl_node.runtime.open_files import check_hard_limit, node_files, raise_soft_limit
 from kvctl_node.runtime.stop_signal import StopSignal
 from kvctl_node.runtime.system_clock import SystemClock
 from kvctl_node.runtime.zmq_transport import ZmqTransport
@@ -56,6 +59,7 @@ from kvctl_node.storage.engine import SqliteStorageEngine
 
 EXIT_CONFIG = 2
 EXIT_BUG = 70
+EXIT_OPEN_FILES = 71
 EXIT_DATA_DIRECTORY = 73
 EXIT_STORAGE = 74
 EXIT_PORT_TAKEN = 75
@@ -97,6 +101,9 @@ def _serve(options: argparse.Namespace) -> None:
     """Open everything, run the loop, and close everything in reverse order."""
     config = load_config(options.directory / "cluster.json")
     config.node(options.name)
+    needed = node_files(config).total
+    check_hard_limit(needed, options.name)
+    raise_soft_limit(needed)
     home = _prepare_directory(_home(options))
     clock = SystemClock()
     with ExitStack() as resources:
@@ -184,6 +191,8 @@ def _exit_code(error: StoreError) -> int:
     """The process's exit code for an expected error."""
     if isinstance(error, ConfigError):
         return EXIT_CONFIG
+    if isinstance(error, OpenFilesError):
+        return EXIT_OPEN_FILES
     if isinstance(error, DataDirectoryError):
         return EXIT_DATA_DIRECTORY
     if isinstance(error, PortTakenError):

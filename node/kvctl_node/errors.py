@@ -89,6 +89,12 @@ class ConfigError(StoreError):
     kind = "config"
 
 
+class OpenFilesError(StoreError):
+    """The system allows fewer open files than the process needs."""
+
+    kind = "open_files"
+
+
 class ProtocolError(StoreError):
     """Bytes from a peer or client that are not a valid frame; counted and dropped, never fatal."""
 

@@ -17,6 +17,8 @@ need of repair, not evidence of absence.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -99,7 +101,10 @@ class SSTable:
         self._reads_anew = True
 
     def open(self) -> None:
-        """Open the file; a missing one, or one of the wrong size, puts the table in quarantine."""
+        """Open the file; a missing one, or one of the wrong size, puts the table in quarantine.
+
+        Raises `OSError` if no file at all can be opened any more: that is no damage.
+        """
         try:
             size = self.path.stat().st_size
         except OSError as error:
@@ -114,6 +119,7 @@ class SSTable:
             self._connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
             self._connection.execute("PRAGMA mmap_size = 0")
         except UNREADABLE as error:
+            _check_files_can_be_opened(self.path)  # SQLite does not tell why
             self.damage = f"SQLite cannot open it ({error})"
 
     def close(self) -> None:
@@ -165,7 +171,10 @@ class SSTable:
         if self._reads_anew:
             self._reads_anew = False
             self.close()
-            self.open()
+            try:
+                self.open()
+            except OSError as error:
+                self._corrupt(self.damage, error)
         if self._connection is None:
             self._corrupt(self.damage or "it is closed")
         return self._connection
@@ -203,3 +212,12 @@ class SSTable:
             f"SSTable {self.description.file_name} is damaged: {reason}.",
             hint="other replicas still answer; repair or rebuild this node from them.",
         ) from cause
+
+
+def _check_files_can_be_opened(path: Path) -> None:
+    """Raises `OSError` if the process or the system has too many files open for this one."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise

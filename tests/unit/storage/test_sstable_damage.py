@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import sqlite3
 from collections.abc import Generator
@@ -86,6 +88,23 @@ def opened(directory: Path, description: TableDescription) -> SSTable:
     table = SSTable(directory, description, BloomFilter.for_keys(1, 10))
     table.open()
     return table
+
+
+def test_too_many_open_files_are_no_damage(tmp_path: Path) -> None:
+    table = SSTable(tmp_path, build(tmp_path, entries()), BloomFilter.for_keys(1, 10))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # the next one would be too many
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            table.open()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not table.damage
+    table.open()
+    assert not table.damage
+    table.close()
 
 
 def test_a_table_returns_what_was_written_and_proves_the_rest_absent(tmp_path: Path) -> None:
