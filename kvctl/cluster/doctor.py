@@ -34,6 +34,7 @@ from kvctl.cluster.ports import check_ports
 from kvctl.cluster.processes import FoundNode, end_processes, find_nodes
 from kvctl.cluster.run_state import RUNNING, ClusterRun, NodeRun, Registry, RegistryError
 from kvctl.cluster.spawn import read_exit_note
+from kvctl.cluster.strays import is_stray
 from kvctl.errors import (
     CopiedClusterError,
     HomeError,
@@ -60,10 +61,10 @@ class Doctor:
 
     def examine(self, *, fix: bool) -> list[Finding]:
         """Everything found, in a stable order; with `fix`, what could be mended is `fixed`."""
-        if not self._home.exists():
-            return []
-        findings = settle(self._home_diagnoses(), fix)
         found = find_nodes()
+        if not self._home.exists():
+            return settle(self._orphan_diagnoses(found), fix)
+        findings = settle(self._home_diagnoses(), fix)
         for directory in cluster_directories(self._home):
             findings += self._examine_cluster(directory, found, fix)
         findings += settle(self._orphan_diagnoses(found), fix)
@@ -105,10 +106,10 @@ class Doctor:
     def _orphan_diagnoses(self, found: list[FoundNode]) -> Iterator[Diagnosis]:
         """Node processes whose cluster is gone; elsewhere than in this home, only mentioned."""
         for node in found:
-            if ClusterDirectory(node.directory).exists():
+            if not is_stray(node):
                 continue
             pid = node.identity.pid
-            ours = node.directory.parent.parent == self._home
+            ours = node.directory.parent.parent.resolve() == self._home.resolve()
             message = f"process {pid} is {node.name} of a cluster that is gone: {node.directory}."
             yield diagnosis(
                 "orphan_process",
@@ -309,7 +310,8 @@ def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[Di
                 ),
             )
     for node in found:
-        if node.directory == held.directory.path and node.name not in held.names:
+        is_ours = node.directory == held.directory.path and not is_stray(node)
+        if is_ours and node.name not in held.names:
             yield diagnosis(
                 "orphan_process",
                 str(node.identity.pid),

@@ -32,10 +32,7 @@ class HeldCluster:
         self.config = config
         self.home = home
         self._registry = Registry(home)
-        remembered = self._registry.read(directory.name)
-        if remembered.cluster_id != config.cluster_id:
-            remembered = ClusterRun(cluster_id=config.cluster_id)  # of a cluster that is gone
-        self.run = remembered
+        self.run = self._registry.read(directory.name).of(config.cluster_id)
         self.rebuilding: dict[str, str] = {}
         """Node → why it was being rebuilt when it was last asked."""
 

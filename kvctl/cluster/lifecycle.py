@@ -38,6 +38,7 @@ from kvctl.cluster.processes import (
 from kvctl.cluster.readiness import wait_until_ready
 from kvctl.cluster.run_state import RUNNING, STOPPED
 from kvctl.cluster.spawn import spawn_node
+from kvctl.cluster.strays import end_displaced
 from kvctl.errors import ContradictionError, HomeError, KvctlError, NodeStartError
 from kvctl_node.config import ClusterConfig
 from kvctl_node.runtime.open_files import check_hard_limit, node_files
@@ -61,6 +62,7 @@ def start_nodes(
     Raises `PortTakenError`, `NodeStartError`, `WaitTimeoutError`.
     """
     names = held.chosen(wanted)
+    end_displaced(held, names, grace_s=GRACE_S)
     started: list[str] = []
     while True:
         processes = held.processes()
@@ -96,6 +98,7 @@ def _start_missing(
         processes[name] = spawn_node(
             held.directory,
             name,
+            cluster_id=held.config.cluster_id,
             known_generation=known.generation,
             known_actor_epoch=known.actor_epoch,
         )

@@ -66,7 +66,8 @@ def locate(
     """The processes of those of the named nodes that have one.
 
     The registry is asked first and not trusted: what it says is verified, and for nodes it knows no
-    living process of, the machine's processes are searched (by `search`).
+    living process of, the machine's processes are searched (by `search`): those of this cluster's
+    id, or of any in this directory if the registry does not know the cluster.
     """
     found: dict[str, ProcessIdentity] = {}
     unverified: set[str] = set()
@@ -78,7 +79,8 @@ def locate(
             unverified.add(name)
     if unverified:
         for node in search():
-            if node.name in unverified and node.directory == directory.path:
+            known_id = run.cluster_id in ("", node.cluster_id) or not node.cluster_id
+            if node.name in unverified and node.directory == directory.path and known_id:
                 found[node.name] = node.identity
     return found
 
@@ -157,6 +159,8 @@ def _state_word(
     if state is ProcessState.GONE:
         if run.node(name).wanted != RUNNING:
             return STOPPED, ""
+        if not directory.node(name).is_dir():
+            return DEAD, f"its directory was removed; kvctl start {name} makes an empty one"
         words, hint = last_words(directory, name, run.node(name).nonce)
         return DEAD, f"{words} {hint}".strip() or "it was killed, or the machine restarted"
     if state is ProcessState.PAUSED:

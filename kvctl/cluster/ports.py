@@ -16,6 +16,7 @@ import msgspec
 import psutil
 
 from kvctl.cluster.options import PORTS_PER_NODE, number_ports
+from kvctl.cluster.processes import words_for
 from kvctl.errors import PortTakenError
 from kvctl_node.config import NodeSpec
 
@@ -93,13 +94,12 @@ def ports_of(nodes: Iterable[NodeSpec]) -> set[int]:
 
 
 def _holder_words(port: int) -> str:
-    """` by NAME (pid)` if the system lets us know, else nothing."""
+    """` by NAME (process 7)` if the system lets us know, else nothing."""
     try:
         connections = psutil.net_connections(kind="tcp")
         for connection in connections:
             if connection.laddr and connection.laddr.port == port and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f" by {process.name()} (process {connection.pid})"
+                return f" by {words_for(psutil.Process(connection.pid))}"
     except (psutil.Error, OSError):
         return ""  # some systems tell only root
     return ""

@@ -54,8 +54,13 @@ class FoundNode(NamedTuple):
     """A node process found by its command line."""
 
     directory: Path
+    """The cluster's directory as it was called when the process was started."""
     name: str
     identity: ProcessIdentity
+    cluster_id: str = ""
+    """The cluster it was started for; "" if its command line does not say."""
+    working_directory: Path | None = None
+    """The cluster's directory as it is called now; a removed one keeps its name."""
 
 
 def adopt(child: subprocess.Popen[bytes]) -> None:
@@ -191,8 +196,31 @@ def find_nodes() -> list[FoundNode]:
         options = _module_options(arguments, NODE_MODULE)
         if {"--directory", "--name", "--nonce"} <= options.keys():
             identity = ProcessIdentity(pid, start_time_s(pid), options["--nonce"])
-            found.append(FoundNode(Path(options["--directory"]), options["--name"], identity))
+            found.append(
+                FoundNode(
+                    Path(options["--directory"]),
+                    options["--name"],
+                    identity,
+                    options.get("--cluster-id", ""),
+                    _working_directory(pid),
+                )
+            )
     return found
+
+
+def _working_directory(pid: int) -> Path | None:
+    try:
+        return Path(psutil.Process(pid).cwd())
+    except psutil.Error:
+        return None  # ended meanwhile, or another user's
+
+
+def words_for(process: psutil.Process) -> str:
+    """Which process it is, for a sentence: a node by its name and directory, else the program."""
+    options = _module_options(process.cmdline(), NODE_MODULE)
+    if {"--directory", "--name"} <= options.keys():
+        return f"{options['--name']} of {options['--directory']} (process {process.pid})"
+    return f"{process.name()} (process {process.pid})"
 
 
 def find_deferred(directory: Path) -> list[ProcessIdentity]:

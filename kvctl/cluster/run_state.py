@@ -98,6 +98,10 @@ class ClusterRun(msgspec.Struct, frozen=True):
         """What is remembered of a node; a blank memory if nothing is."""
         return self.nodes.get(name, NodeRun())
 
+    def of(self, cluster_id: str) -> ClusterRun:
+        """This, or a blank memory if it is of another cluster that had the name before."""
+        return self if self.cluster_id == cluster_id else ClusterRun(cluster_id=cluster_id)
+
     def with_nodes(self, changed: Mapping[str, NodeRun]) -> ClusterRun:
         """A copy in which these nodes are replaced or added."""
         return msgspec.structs.replace(self, nodes={**self.nodes, **changed})

@@ -25,6 +25,7 @@ from kvctl.cluster.processes import (
 from kvctl.errors import NodeStartError
 
 _LAST_WORDS_CHARS = 400
+_HINT = "hint: "
 
 
 class ExitNote(msgspec.Struct):
@@ -40,7 +41,12 @@ class ExitNote(msgspec.Struct):
 
 
 def spawn_node(
-    directory: ClusterDirectory, name: str, *, known_generation: int, known_actor_epoch: int
+    directory: ClusterDirectory,
+    name: str,
+    *,
+    cluster_id: str,
+    known_generation: int,
+    known_actor_epoch: int,
 ) -> ProcessIdentity:
     """Start one node's process. Raises `NodeStartError` if the system cannot start it."""
     make_private_directory(directory.node(name))
@@ -50,6 +56,7 @@ def spawn_node(
         *("--directory", str(directory.path)),
         *("--name", name),
         *("--nonce", nonce),
+        *("--cluster-id", cluster_id),
         *("--known-generation", str(known_generation)),
         *("--known-actor-epoch", str(known_actor_epoch)),
     ]
@@ -120,7 +127,7 @@ def last_words(directory: ClusterDirectory, name: str, nonce: str = "") -> tuple
     """Why a node ended, by its own account: a sentence (or "") and a hint (or "").
 
     `exit.json` if it left one (under this `nonce`, if one is given), else the last line it wrote to
-    its standard error.
+    its standard error, and the hint below it.
     """
     note = read_exit_note(directory, name, nonce)
     if note is not None and note.message:
@@ -129,4 +136,8 @@ def last_words(directory: ClusterDirectory, name: str, nonce: str = "") -> tuple
         text = directory.stderr_path(name).read_text(errors="replace").strip()
     except OSError:
         return "", ""
-    return text.splitlines()[-1][:_LAST_WORDS_CHARS] if text else "", ""
+    *_, words = ["", *text.splitlines()]
+    hint = ""
+    if words.startswith(_HINT) and "\n" in text:
+        words, hint = text.splitlines()[-2], words.removeprefix(_HINT)
+    return words[:_LAST_WORDS_CHARS], hint

@@ -45,6 +45,7 @@ from kvctl.cluster.options import UpOptions
 from kvctl.cluster.processes import ProcessState, end_processes, find_deferred, find_nodes, state_of
 from kvctl.cluster.quorum_change import change_quorum
 from kvctl.cluster.run_state import ClusterRun, Registry
+from kvctl.cluster.strays import clear_place, home_of, is_in
 from kvctl.errors import CopiedClusterError, HomeError, NewerFormatError
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import ConfigError, StoreError
@@ -150,6 +151,7 @@ class Supervisor:
         is_new = not directory.path.exists()
         make_private_directory(directory.path)
         with self._locked(directory.lock_path):
+            ended = clear_place(directory, grace_s=GRACE_S)
             created = not directory.exists()
             announcements: tuple[str, ...] = ()
             if created:
@@ -175,7 +177,7 @@ class Supervisor:
                 held, announcements = open_existing(
                     directory, options, home=self.home, rng=self._rng
                 )
-            yield held, created, announcements
+            yield held, created, ((ended,) if ended else ()) + announcements
 
     def down(self, name: str, *, purge: bool = False, grace_s: float = GRACE_S) -> DownReport:
         """Stop every process of the cluster, those kvctl had forgotten too. Idempotent.
@@ -195,7 +197,11 @@ class Supervisor:
                 ephemeral = held.run.ephemeral
                 stopped, killed = lifecycle.stop_nodes(held, (), grace_s=grace_s)
                 held.remember_cluster(msgspec.structs.replace(held.run, expiry=None))
-            strays = [node for node in find_nodes() if node.directory == directory.path]
+            strays = [
+                node
+                for node in find_nodes()
+                if is_in(node, directory.path) and home_of(node) in (None, directory)
+            ]
             helpers = [one for one in find_deferred(directory.path) if one.pid != os.getpid()]
             stubborn = end_processes([node.identity for node in strays] + helpers, grace_s=grace_s)
             stopped += tuple(node.name for node in strays)
@@ -216,7 +222,9 @@ class Supervisor:
             run = remembered.get(directory.name, ClusterRun())
             names, problem = [], ""
             try:
-                names = [spec.name for spec in directory.load().nodes]
+                config = directory.load()
+                names = [spec.name for spec in config.nodes]
+                run = run.of(config.cluster_id)
             except CopiedClusterError as error:
                 run, problem = ClusterRun(), error.message
             except StoreError as error:
@@ -238,7 +246,8 @@ class Supervisor:
         """The facts about a cluster; a node that does not answer costs `timeout_s`, once."""
         directory = cluster_directory(name, self.home)
         config = directory.load()
-        return observe(directory, config, Registry(self.home).read(name), timeout_s=timeout_s)
+        run = Registry(self.home).read(name).of(config.cluster_id)
+        return observe(directory, config, run, timeout_s=timeout_s)
 
     def doctor(self, *, fix: bool = False) -> list[Finding]:
         """What is left over or damaged in this home; with `fix`, mended where that is safe."""
@@ -399,8 +408,9 @@ class Supervisor:
     def running_pids(self, name: str) -> dict[str, int]:
         """Node name → pid of those that have a process, paused ones included."""
         directory = cluster_directory(name, self.home)
-        run = Registry(self.home).read(name)
-        found = locate(directory, run, [spec.name for spec in directory.load().nodes])
+        config = directory.load()
+        run = Registry(self.home).read(name).of(config.cluster_id)
+        found = locate(directory, run, [spec.name for spec in config.nodes])
         return {
             node: identity.pid
             for node, identity in found.items()

@@ -1,7 +1,7 @@
 """`python -m kvctl_node`: the one place where a node's parts are put together.
 
     python -m kvctl_node --directory CLUSTER_DIR --name n1 --nonce HEX
-                         [--known-generation G] [--known-actor-epoch E]
+                         [--cluster-id HEX] [--known-generation G] [--known-actor-epoch E]
 
     CLUSTER_DIR/cluster.json        the cluster's configuration
     CLUSTER_DIR/keys/               CURVE keys (`kvctl_node.runtime.security`)
@@ -9,8 +9,9 @@
                                     faults.json
 
 The nonce is handed out with every status, so that whoever started this process can tell it from
-another that was given its pid later. The known generation and actor epoch are what the cluster
-remembers of this name; a disk that knows less was wiped or restored from an old copy.
+another that was given its pid later. The cluster id says whose process it is, whatever lies in the
+directory by now. The known generation and actor epoch are what the cluster remembers of this name;
+a disk that knows less was wiped or restored from an old copy.
 
 A node that cannot go on says why in one sentence, on stderr and in `exit.json`, and ends with a
 code of its own (sysexits.h has all but the first): 2 configuration, 70 a bug, 71 the system allows
@@ -38,6 +39,7 @@ from kvctl_node.errors import (
     CorruptRecordError,
     DataDirectoryError,
     DataFormatError,
+    DirectoryGoneError,
     OpenFilesError,
     StorageError,
     StoreError,
@@ -46,6 +48,7 @@ from kvctl_node.identity import NodeIdentity, open_identity
 from kvctl_node.node import Node
 from kvctl_node.runtime.boot_id import read_boot_id
 from kvctl_node.runtime.curve_sockets import PortTakenError
+from kvctl_node.runtime.directory_watch import DirectoryWatch
 from kvctl_node.runtime.event_log import EventLog
 from kvctl_node.runtime.event_loop import EventLoop
 from kvctl_node.runtime.fault_control import FaultControl
@@ -101,6 +104,8 @@ def _serve(options: argparse.Namespace) -> None:
     """Open everything, run the loop, and close everything in reverse order."""
     config = load_config(options.directory / "cluster.json")
     config.node(options.name)
+    if options.cluster_id not in ("", config.cluster_id):
+        raise ConfigError(f"{options.directory} holds another cluster than {options.name} is of.")
     needed = node_files(config).total
     check_hard_limit(needed, options.name)
     raise_soft_limit(needed)
@@ -126,19 +131,28 @@ def _serve(options: argparse.Namespace) -> None:
         fault_control.load()
         fault_control.register(node.admin)
         resources.callback(fault_control.close)
-        timed = (fault_control, transport)
+        timed = (DirectoryWatch(storage.check_directory), fault_control, transport)
         loop = EventLoop(node, storage, transport, journal, clock, timed)
         node.runtime_stats = loop.stats
         logger.info(
             "%s serves: pid %d, generation %d", identity.name, identity.pid, identity.generation
         )
-        _run(loop, stop)
+        _run(options, loop, storage, stop)
 
 
-def _run(loop: EventLoop, stop: StopSignal) -> None:
+def _run(
+    options: argparse.Namespace, loop: EventLoop, storage: SqliteStorageEngine, stop: StopSignal
+) -> None:
     """Run the loop; a storage failure is logged here, while the log is still open."""
     try:
         loop.run(stop)
+        storage.check_directory()  # before anything in it is closed
+    except DirectoryGoneError as error:
+        logger.critical("%s", error.message)
+        _tell(options, error.message, error.hint)
+        sys.stderr.flush()
+        # Nothing is closed: SQLite would delete its log by name, which may be another node's now.
+        os._exit(EXIT_DATA_DIRECTORY)
     except StorageError as error:
         logger.critical("storage failed, nothing of this turn was sent: %s", error.message)
         raise
@@ -169,6 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--name", required=True, help="the node's name in cluster.json")
     parser.add_argument("--nonce", required=True, help="tells this process from any other")
+    parser.add_argument("--cluster-id", default="", help="the cluster the node is started for")
     parser.add_argument("--known-generation", type=int, default=0)
     parser.add_argument("--known-actor-epoch", type=int, default=0)
     return parser.parse_args(arguments)
@@ -213,9 +228,7 @@ def _way_out(name: str, error: StoreError) -> str:
 def _report(options: argparse.Namespace, error: StoreError, code: int) -> int:
     """Say why the node ends, to whoever watches now and to whoever asks later."""
     hint = _way_out(options.name, error)
-    print(f"node {options.name}: {error.message}", file=sys.stderr)  # noqa: T201
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
+    _tell(options, error.message, hint)
     record = ExitRecord(
         code=code,
         kind=error.kind,
@@ -233,6 +246,12 @@ def _report(options: argparse.Namespace, error: StoreError, code: int) -> int:
         except OSError as failure:
             print(f"could not write {EXIT_FILE_NAME}: {failure.strerror}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def _tell(options: argparse.Namespace, message: str, hint: str) -> None:
+    print(f"node {options.name}: {message}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

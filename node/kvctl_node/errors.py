@@ -137,6 +137,12 @@ class DataFormatError(DataDirectoryError):
     kind = "data_format"
 
 
+class DirectoryGoneError(DataDirectoryError):
+    """The data directory was removed, moved or replaced under the running node."""
+
+    kind = "directory_gone"
+
+
 ERROR_BY_FAILURE: dict[int, type[StoreError]] = {
     FailureKind.UNAVAILABLE: UnavailableError,
     FailureKind.INDETERMINATE: IndeterminateError,

@@ -331,6 +331,10 @@ class SqliteStorageEngine:
         except (OSError, sqlite3.Error):
             return False
 
+    def check_directory(self) -> None:
+        """Raises `DirectoryGoneError` if the directory was removed, moved or replaced."""
+        self._mark.check_in_place()
+
     # ------------------------------------------------------------ housekeeping
 
     def maintain(self) -> bool:

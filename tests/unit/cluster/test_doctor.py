@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from kvctl.cluster import strays
 from kvctl.cluster.directory import ClusterDirectory, cluster_directory
 from kvctl.cluster.facts import Finding
 from kvctl.cluster.locking import hold_lock
 from kvctl.cluster.processes import ProcessState, find_nodes, start_time_s, state_of
 from kvctl.cluster.run_state import ClusterRun, DeferredAction, NodeRun, Registry
+from kvctl.cluster.strays import clear_place
 from kvctl.cluster.supervisor import Supervisor
-from kvctl.errors import HomeError
+from kvctl.errors import AlreadyRunningError, HomeError
 from kvctl_node.config import ClusterConfig, NodeSpec, QuorumConfig
 from kvctl_node.runtime.security import create_keys
 
@@ -248,16 +250,22 @@ def test_a_port_taken_from_a_stopped_node_is_named(home: Path, shop: ClusterDire
 
 @contextmanager
 def spawn_like_a_node(
-    directory: ClusterDirectory, name: str, beside: Path
+    directory: ClusterDirectory,
+    name: str,
+    beside: Path,
+    *,
+    cluster_id: str = "",
+    working_directory: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a node's command line; killed at the end, for it may have been paused."""
     (beside / "kvctl_node.py").write_text("import sys; print(flush=True); sys.stdin.read()")
     options = ["--directory", str(directory.path), "--name", name, "--nonce", "feed"]
     process = subprocess.Popen(
-        [sys.executable, "-S", "-m", "kvctl_node", *options],
+        [sys.executable, "-S", "-m", "kvctl_node", *options, "--cluster-id", cluster_id],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=beside,
+        cwd=working_directory or beside,
+        env={**os.environ, "PYTHONPATH": str(beside)},
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -272,6 +280,80 @@ def test_a_process_of_a_deleted_cluster_is_ended(home: Path, tmp_path: Path) -> 
     with spawn_like_a_node(cluster_directory("gone", home), "n1", tmp_path) as process:
         assert_mended(home, "orphan_process")
         assert process.wait(5) == -signal.SIGTERM
+
+
+def test_a_process_is_ended_though_the_whole_home_was_removed(home: Path, tmp_path: Path) -> None:
+    with spawn_like_a_node(cluster_directory("gone", home), "n1", tmp_path) as process:
+        home.rmdir()
+        assert_mended(home, "orphan_process")
+        assert process.wait(5) == -signal.SIGTERM
+    assert not home.exists()
+
+
+def test_a_process_of_the_cluster_that_had_this_directory_before_is_ended(
+    home: Path, shop: ClusterDirectory, tmp_path: Path
+) -> None:
+    with spawn_like_a_node(shop, "n1", tmp_path, cluster_id="2" * 32) as process:
+        assert Supervisor(home).running_pids("shop") == {}
+        assert_mended(home, "orphan_process")
+        assert process.wait(5) == -signal.SIGTERM
+
+
+def test_a_process_of_the_cluster_that_was_moved_from_here_is_left_alone(
+    home: Path, shop: ClusterDirectory, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere" / "clusters" / "shop"
+    with spawn_like_a_node(
+        shop, "n1", tmp_path, cluster_id=CONFIG.cluster_id, working_directory=shop.path
+    ) as process:
+        elsewhere.parent.mkdir(parents=True)
+        shop.path.rename(elsewhere)
+        kinds = [one.kind for one in examine(home, fix=True)]
+        assert "orphan_process" not in kinds
+        assert process.poll() is None
+
+
+def test_a_process_whose_cluster_cannot_be_told_is_left_alone(
+    home: Path, shop: ClusterDirectory, tmp_path: Path
+) -> None:
+    shop.config_path.write_text("{")
+    with spawn_like_a_node(shop, "n1", tmp_path, cluster_id="2" * 32) as process:
+        assert [one.kind for one in examine(home, fix=True)] == ["unreadable_config"]
+        assert process.poll() is None
+
+
+def test_up_ends_what_is_left_of_the_cluster_that_had_the_directory_before(
+    home: Path, tmp_path: Path
+) -> None:
+    directory = cluster_directory("shop", home)
+    with (
+        spawn_like_a_node(directory, "n1", tmp_path, cluster_id="2" * 32) as stray,
+        spawn_like_a_node(
+            cluster_directory("lab", home), "n1", tmp_path, cluster_id="2" * 32
+        ) as another,
+    ):
+        directory.path.mkdir(parents=True)
+        sentence = clear_place(directory, grace_s=5)
+        assert f"n1 (process {stray.pid})" in sentence
+        assert stray.wait(5) == -signal.SIGTERM
+        assert another.poll() is None
+        assert clear_place(directory, grace_s=5) == ""
+
+
+def test_no_cluster_is_made_beside_nodes_that_stand_still_and_were_moved_from_there(
+    home: Path, shop: ClusterDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strays, "_NOTICE_S", 0.0)
+    elsewhere = tmp_path / "else where" / "clusters" / "shop"
+    elsewhere.parent.mkdir(parents=True)
+    with spawn_like_a_node(
+        shop, "n1", tmp_path, cluster_id=CONFIG.cluster_id, working_directory=shop.path
+    ) as process:
+        shop.path.rename(elsewhere)
+        with pytest.raises(AlreadyRunningError, match=f"process {process.pid} is n1") as caught:
+            Supervisor(home).up("shop")
+        assert f"KVCTL_HOME='{tmp_path}/else where' kvctl -c shop down" in caught.value.hint
+        assert process.poll() is None
 
 
 def test_a_process_of_another_home_is_only_mentioned(home: Path, tmp_path: Path) -> None:

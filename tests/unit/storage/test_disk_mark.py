@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from kvctl_node.config import StorageConfig
-from kvctl_node.errors import DataDirectoryError
+from kvctl_node.errors import DataDirectoryError, DirectoryGoneError
 from kvctl_node.identity import IS_COPY
 from kvctl_node.ports import Record
 from kvctl_node.storage import disk_mark
 from kvctl_node.storage.database import DATABASE_FILE
-from kvctl_node.storage.disk_mark import IS_BEHIND, IS_UNMARKED, MARK_FILE
+from kvctl_node.storage.disk_mark import IS_BEHIND, IS_UNMARKED, MARK_FILE, DiskMark
 from kvctl_node.storage.engine import SqliteStorageEngine
 
 WAL = DATABASE_FILE + "-wal"
@@ -226,3 +226,34 @@ def test_a_mark_that_cannot_be_made_is_an_error_in_a_sentence(tmp_path: Path) ->
     (tmp_path / MARK_FILE).mkdir()
     with pytest.raises(DataDirectoryError, match=MARK_FILE):
         doubt(tmp_path)
+
+
+def test_what_is_committed_into_a_removed_directory_is_not_answered(tmp_path: Path) -> None:
+    directory = tmp_path / "n1"
+    directory.mkdir()
+    mark = DiskMark.open(directory)
+    mark.write(1)
+    mark.check_in_place()
+    shutil.rmtree(directory)
+    with pytest.raises(DirectoryGoneError, match=r"n1 was removed"):
+        mark.write(2)
+    with pytest.raises(DirectoryGoneError, match=r"n1 was removed"):
+        mark.check_in_place()
+    mark.close()
+
+
+def test_a_directory_that_was_moved_or_replaced_is_noticed(tmp_path: Path) -> None:
+    directory = tmp_path / "n1"
+    directory.mkdir()
+    mark = DiskMark.open(directory)
+    directory.rename(tmp_path / "elsewhere")
+    with pytest.raises(DirectoryGoneError, match=r"n1 was moved"):
+        mark.check_in_place()
+    mark.write(1)  # what is in the files is not lost
+    shutil.copytree(tmp_path / "elsewhere", directory)
+    with pytest.raises(DirectoryGoneError, match=r"n1 was replaced"):
+        mark.check_in_place()
+    shutil.rmtree(directory)
+    (tmp_path / "elsewhere").rename(directory)
+    mark.check_in_place()
+    mark.close()
