@@ -1,5 +1,8 @@
 """The process around the protocol core: everything that touches the operating system.
 
+Before anything is opened, `open_files` sees to it that so many files may be. `directory_watch` ends
+a node whose directory was removed or moved.
+
 One turn of a node, and the file each step lives in:
 
 1. `event_loop` waits until a socket, a timer or a signal needs it (`readiness`), and reads the
