@@ -20,6 +20,7 @@ from kvctl.cli.complete_names import complete_node
 from kvctl.cli.invocation import Invocation, command, command_family, split_list
 from kvctl.cli.output import one_line
 from kvctl.cli.rotated_lines import RotatedLines
+from kvctl_node.documents import UNREADABLE
 
 if TYPE_CHECKING:
     from kvctl.cluster.directory import ClusterDirectory
@@ -170,7 +171,7 @@ def decode_event(text: bytes) -> dict[str, Any] | None:
     """One event as a dictionary; None if the line is not one."""
     try:
         event = msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return event if isinstance(event.get("at"), int) and "kind" in event else None
 

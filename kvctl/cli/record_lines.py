@@ -5,7 +5,8 @@
     {"key":"cart:7","siblings":[{"value":"a","enc":"utf-8","deleted":false,...},{...}]}
 
 What `get`, `scan` and `conflicts` print with `-o jsonl` is read as well, since it has the same
-fields. Fields this module does not know are left alone.
+fields. Fields this module does not know are left alone. A byte order mark is left out, wherever a
+file that begins with one was appended to another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from kvctl.text.escaping import command
+from kvctl_node.documents import BYTE_ORDER_MARK, UNREADABLE, foreign_encoding, why_unreadable
 from kvctl_node.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 
 LINE_BYTES_MAX = 128 * 1024 * 1024
 """A longer line is refused: what is read at once has to fit into memory."""
+
+
+_UNPACKERS = {
+    "compressed with gzip": "gzip -dc",
+    "compressed with zstd": "zstd -dc",
+    "compressed with bzip2": "bzip2 -dc",
+    "compressed with xz": "xz -dc",
+    "a zip archive": "unzip -p",
+}
 
 
 class _SiblingLine(msgspec.Struct):
@@ -54,8 +66,10 @@ def parse_record(line: bytes) -> Record:
     """The record in a line. Raises `InvalidRequestError`."""
     try:
         record = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"this is not a record: {error}.") from error
+    except UNREADABLE as error:
+        raise InvalidRequestError(
+            f"this is not a record: {why_unreadable(error, line)}."
+        ) from error
     if record.siblings is None:
         if record.value is None:
             raise RefusedRecordError(record.key, "the record has no value.")
@@ -98,14 +112,33 @@ def record_document(result: GetResult) -> dict[str, Any]:
     return {"key": result.text, "siblings": siblings}
 
 
-def read_lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """(line number, line) of every line that is not blank; None for one that is too long."""
+def read_lines(stream: IO[bytes], file: str = "-") -> Iterator[tuple[int, bytes | None]]:
+    """(line number, line) of every line that is not blank; None for one that is too long.
+
+    Raises `InvalidRequestError` at once if it is not UTF-8 text at all; `file`, as it was given, is
+    for the hint.
+    """
     number = 0
     while line := stream.readline(LINE_BYTES_MAX + 1):
         number += 1
+        if number == 1:
+            _refuse_foreign(line, file)
+        line = line.removeprefix(BYTE_ORDER_MARK)
         if len(line) > LINE_BYTES_MAX and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = stream.readline(LINE_BYTES_MAX)
             yield number, None
         elif line.strip():
             yield number, line
+
+
+def _refuse_foreign(line: bytes, file: str) -> None:
+    """One sentence about the whole, in place of one about every line."""
+    encoding = foreign_encoding(line[:8])
+    if encoding:
+        tool = _UNPACKERS.get(encoding, f"iconv -f {encoding} -t UTF-8").split()
+        way = command(*tool) if file == "-" else command(*tool, file)
+        raise InvalidRequestError(
+            f"the records are {encoding}, not UTF-8 text.",
+            hint=f"{way} | kvctl load reads them.",
+        )

@@ -23,6 +23,8 @@ from pathlib import Path
 import msgspec
 
 from kvctl.errors import ClusterNotFoundError, HomeError, LockedError
+from kvctl.text.escaping import command as quoted_command
+from kvctl_node.documents import UNREADABLE
 
 _POLL_S = 0.02
 _COMMAND_CHARS_MAX = 200
@@ -44,10 +46,10 @@ def _tell_nobody(sentence: str) -> None:
 
 
 def command_line() -> str:
-    """The command this process runs, as a person typed it."""
+    """The command this process runs, as a person could type it."""
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name
-    return " ".join([name, *sys.argv[1:]])[:_COMMAND_CHARS_MAX]
+    return quoted_command(name, *sys.argv[1:])[:_COMMAND_CHARS_MAX]
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def read_holder(path: Path) -> LockHolder | None:
     """Who the lock file names; None if it is empty, unreadable or not there."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=LockHolder)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

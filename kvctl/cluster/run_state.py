@@ -33,6 +33,7 @@ from sqlitedict import SqliteDict
 from kvctl.cluster.directory import make_private_directory
 from kvctl.cluster.processes import ProcessIdentity
 from kvctl.errors import HomeError
+from kvctl_node.documents import UNREADABLE
 from kvctl_node.protocol.link_fault import LinkFault
 
 REGISTRY_NAME = "registry.sqlite"
@@ -178,7 +179,7 @@ class Registry:
                     outer_stack=False,
                 ) as table:
                     yield table
-            except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+            except (sqlite3.Error, OSError, *UNREADABLE) as error:
                 raise RegistryError(
                     f"{self.path} cannot be used: {error}.",
                     hint="kvctl doctor --fix rebuilds it from the clusters' directories.",

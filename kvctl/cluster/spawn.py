@@ -23,6 +23,7 @@ from kvctl.cluster.processes import (
     start_time_s,
 )
 from kvctl.errors import NodeStartError
+from kvctl_node.documents import UNREADABLE
 
 _LAST_WORDS_CHARS = 400
 _HINT = "hint: "
@@ -118,7 +119,7 @@ def read_exit_note(directory: ClusterDirectory, name: str, nonce: str = "") -> E
     """
     try:
         note = msgspec.json.decode(exit_note_path(directory, name).read_bytes(), type=ExitNote)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
     return None if nonce and note.nonce != nonce else note
 
@@ -131,7 +132,7 @@ def last_words(directory: ClusterDirectory, name: str, nonce: str = "") -> tuple
     """
     note = read_exit_note(directory, name, nonce)
     if note is not None and note.message:
-        return note.message, note.hint
+        return note.message, note.hint.replace("kvctl wipe NODE", f"kvctl wipe {name}")
     try:
         text = directory.stderr_path(name).read_text(errors="replace").strip()
     except OSError:

@@ -36,6 +36,7 @@ from kvctl.cli.durations import parse_duration
 from kvctl.demos.check import Check
 from kvctl.demos.selection import check_selection
 from kvctl.demos.variables import NAME, Variables, names_in
+from kvctl.text.escaping import printable
 from kvctl_node.config import (
     ClusterConfig,
     LimitsConfig,
@@ -45,6 +46,7 @@ from kvctl_node.config import (
     StorageConfig,
     TimingConfig,
 )
+from kvctl_node.documents import UNREADABLE, plain_text, why_unreadable
 from kvctl_node.errors import ConfigError, StoreError
 
 STEPS_MAX = 200
@@ -214,8 +216,9 @@ def parse_scenario(text: str, *, source: str, name: str = "") -> Scenario:
     """Decode and validate a scenario; `source` names it in errors (`ScenarioError`)."""
     try:
         scenario = msgspec.toml.decode(text, type=Scenario)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ScenarioError(_located(str(error), text, source)) from error
+    except UNREADABLE as error:
+        reason = why_unreadable(error, text.encode())
+        raise ScenarioError(_located(reason, text, source)) from error
     for section, steps in (("step", scenario.steps), ("finally", scenario.finally_)):
         if len(steps) > STEPS_MAX:
             raise ScenarioError(f"{source}: {len(steps)} steps; at most {STEPS_MAX} are taken.")
@@ -243,10 +246,10 @@ def load_scenario(path: Path) -> Scenario:
     if len(data) > SCENARIO_BYTES_MAX:
         raise ScenarioError(f"{path} is larger than {SCENARIO_BYTES_MAX} bytes.")
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path} is not UTF-8 text: {error}.") from error
-    return parse_scenario(text, source=str(path), name=path.stem)
+        text = plain_text(data).decode("utf-8")
+    except UNREADABLE as error:
+        raise ScenarioError(f"{path} is no scenario: {why_unreadable(error, data)}.") from error
+    return parse_scenario(text, source=str(path), name=printable(path.stem))
 
 
 def _validate_steps(

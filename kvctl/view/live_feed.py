@@ -34,6 +34,7 @@ from kvctl.view.observation import (
 )
 from kvctl.view.pace import LINK_EVENTS, SOONEST_MS, Pace
 from kvctl_node.config import ClusterConfig, NodeSpec
+from kvctl_node.documents import UNREADABLE
 from kvctl_node.errors import ProtocolError, StoreError
 from kvctl_node.protocol.client_messages import (
     AdminDone,
@@ -362,7 +363,7 @@ def decode_event(line: bytes) -> NodeEvent | None:
             fields,
             _counts(said.get("clock")),
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, ValueError, TypeError):
+    except (*UNREADABLE, KeyError, ValueError, TypeError):
         return None
 
 

@@ -18,6 +18,7 @@ from kvctl.view.observation import Observation
 from kvctl.view.recorder import FORMAT_NAME, FORMAT_VERSION, RecordingHead
 from kvctl.view.reduce import reduce
 from kvctl.view.state import ClusterView
+from kvctl_node.documents import UNREADABLE, plain_text, why_unreadable
 from kvctl_node.errors import ProtocolError
 
 CHECKPOINT_EVERY = 256
@@ -75,10 +76,11 @@ def read_recording(path: Path) -> Recording:
     for number, line in enumerate(lines[1:], 2):
         try:
             observations.append(decoder.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
-            raise FeedError(f"line {number} of {path} is not an observation: {error}.") from error
+            reason = why_unreadable(error, line)
+            raise FeedError(f"line {number} of {path} is not an observation: {reason}.") from error
     try:
         return Recording(head, observations)
     except ProtocolError as error:
@@ -87,8 +89,8 @@ def read_recording(path: Path) -> Recording:
 
 def _head(path: Path, line: bytes) -> RecordingHead:
     try:
-        head = msgspec.json.decode(line, type=RecordingHead)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        head = msgspec.json.decode(plain_text(line), type=RecordingHead)
+    except UNREADABLE as error:
         raise FeedError(
             f"{path} is not a recording.", hint="kvctl dashboard --record FILE makes one."
         ) from error

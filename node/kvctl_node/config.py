@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from kvctl_node.documents import UNREADABLE, plain_text, why_unreadable
 from kvctl_node.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
@@ -369,11 +370,12 @@ def parse_config(text: bytes, *, toml: bool, source: str) -> ClusterConfig:
     """Decode and validate a TOML or JSON document; `source` names it in errors (`ConfigError`)."""
     try:
         if toml:
-            config = msgspec.toml.decode(text, type=ClusterConfig)
+            config = msgspec.toml.decode(plain_text(text), type=ClusterConfig)
         else:
-            config = msgspec.json.decode(text, type=ClusterConfig)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source} is not a valid configuration: {error}.") from error
+            config = msgspec.json.decode(plain_text(text), type=ClusterConfig)
+    except UNREADABLE as error:
+        reason = why_unreadable(error, text)
+        raise ConfigError(f"{source} is not a valid configuration: {reason}.") from error
     try:
         config.validate()
     except ConfigError as error:

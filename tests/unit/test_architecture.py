@@ -43,6 +43,7 @@ WORLD = {
 PURE_FOR_KVCTL = (
     "kvctl_node.causality",
     "kvctl_node.config",
+    "kvctl_node.documents",
     "kvctl_node.errors",
     "kvctl_node.outbox",
     "kvctl_node.ports",
@@ -213,6 +214,7 @@ def test_what_kvctl_uses_for_keys_stays_small() -> None:
     imported = imports_of(ROOT / "node/kvctl_node/runtime/security.py")
     assert {module for module in imported if is_within(module, "kvctl_node")} == {
         "kvctl_node.config.NAME_PATTERN",
+        "kvctl_node.documents.UNREADABLE",
         "kvctl_node.errors.ConfigError",
     }
 

@@ -153,7 +153,7 @@ def encode_recent(recent: RecentRequests) -> bytes:
     return _encoder.encode(recent)
 
 
-_NO_MEMORY = (msgspec.DecodeError, UnicodeDecodeError)
+_NO_MEMORY = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises on bytes that are none."""
 
 

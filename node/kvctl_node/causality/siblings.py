@@ -105,7 +105,7 @@ EMPTY_OBJECT = StoredObject(EMPTY_CONTEXT)
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(StoredObject)
 _context_decoder = msgspec.msgpack.Decoder(CausalContext)
-_NO_OBJECT = (msgspec.DecodeError, UnicodeDecodeError)
+_NO_OBJECT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises on bytes that are none."""
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from kvctl_node.documents import UNREADABLE, why_unreadable
 from kvctl_node.errors import InvalidRequestError
 
 FAULTS_FILE_NAME = "faults.json"
@@ -118,8 +119,9 @@ def decode_faults(content: bytes) -> tuple[LinkFault, ...]:
     """The faults in a `faults.json`. Raises `InvalidRequestError` if it is damaged."""
     try:
         faults = msgspec.json.decode(content, type=FaultDocument).faults
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"not a list of faults: {error}.") from error
+    except UNREADABLE as error:
+        reason = why_unreadable(error, content)
+        raise InvalidRequestError(f"not a list of faults: {reason}.") from error
     for fault in faults:
         fault.validate()
     return faults

@@ -19,6 +19,7 @@ after; existing keys are never replaced.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import struct
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ import zmq
 from zmq.utils import z85
 
 from kvctl_node.config import NAME_PATTERN
+from kvctl_node.documents import UNREADABLE
 from kvctl_node.errors import ConfigError
 
 CLIENT_KEY_NAME = "client"
@@ -122,12 +124,12 @@ def load_public_key(path: Path) -> CurveKey:
     exposed = stat.S_IMODE(mode) & 0o077
     try:
         key = msgspec.json.decode(document, type=CurveKey)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path} is not a key file.") from error
     if exposed and key.secret:
         raise ConfigError(
             f"the secret key {path} can be read or changed by other users.",
-            hint=f"chmod 600 {path}",
+            hint=f"chmod 600 {shlex.quote(str(path))}",
         )
     _check_half(path, key.public)
     if key.secret:
