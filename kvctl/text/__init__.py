@@ -1,4 +1,5 @@
 """Text that people read: what is shown of stored data, and the commands that are shown with it.
 
-`escaping` makes any text safe for a terminal and any command safe to paste.
+`escaping` makes any text safe for a terminal and any command safe to paste; `shown_commands` writes
+the commands in hints so that each, pasted, does what the hint says.
 """

@@ -18,14 +18,28 @@ _BYTE_FIRST, _BYTE_LAST = 0xDC80, 0xDCFF
 """Where `surrogateescape` keeps bytes that are not UTF-8."""
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, keep: str = "") -> str:
     r"""The text on one line, with `\t`, `\n`, `\x1b`, `\u202e` in place of what cannot be printed.
 
-    Text without such characters is returned as it is; a backslash stays a backslash.
+    Text without such characters is returned as it is; a backslash stays a backslash. Characters in
+    `keep` stay, too: the tabs and newlines of a layout that is our own.
     """
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else _code_of(one) for one in text)
+    return "".join(one if one.isprintable() or one in keep else _code_of(one) for one in text)
+
+
+def printable_json(document: str) -> str:
+    r"""A JSON document that decodes to the same and whose strings hide nothing: `\u202e`."""
+    if document.isprintable():
+        return document
+    return "".join(one if one.isprintable() else _json_code_of(one) for one in document)
+
+
+def _json_code_of(character: str) -> str:
+    # JSON knows sixteen bits only: what is beyond them is written as a surrogate pair.
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _code_of(character: str) -> str:

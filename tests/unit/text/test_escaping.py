@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvctl.text.escaping import command, printable, quoted
+from kvctl.text.escaping import command, printable, printable_json, quoted
 
 BASH = shutil.which("bash")
 
@@ -60,3 +62,15 @@ def test_a_word_is_quoted_only_where_a_shell_would_read_something_else(
     word: str, shown: str
 ) -> None:
     assert quoted(word) == shown
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_json_is_shown_as_another_spelling_of_the_same_document(text: str) -> None:
+    document = msgspec.json.encode({"key": text}).decode()
+    shown = printable_json(document)
+    assert shown.isprintable()
+    assert json.loads(shown) == {"key": text}
+
+
+def test_a_layout_of_our_own_is_kept() -> None:
+    assert printable("a\tb\nc\x1b", keep="\n\t") == "a\tb\nc\\x1b"
