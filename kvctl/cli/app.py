@@ -25,8 +25,8 @@ from kvctl.cli.guard import (
     wants_json,
 )
 from kvctl.cli.invocation import group_callback
-from kvctl.cli.output import silence_stdout
 from kvctl.cli.quick_parameters import QuickGroup
+from kvctl.cli.streams import print_error_lines, silence_stdout
 from kvctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except COMMAND_LINE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(str(error), err=True)
+            print_error_lines(str(error))
             return int(ExitCode.USAGE)
         return report_usage(error, json=json)
     except (KeyboardInterrupt, typer.Abort):

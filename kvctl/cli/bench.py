@@ -23,6 +23,7 @@ app = command_family()
         "kvctl bench --workload get --time 5s",
         "kvctl bench --clients 2 --in-flight 128 --yardstick -o json",
     ),
+    goes_on=True,
 )
 def bench(
     run: Invocation,

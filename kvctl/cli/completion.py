@@ -33,7 +33,7 @@ def show(run: Invocation, *, shell: WhichShell = None) -> None:
     script = get_completion_script(
         prog_name="kvctl", complete_var=COMPLETION_VARIABLE, shell=_chosen(shell)
     )
-    run.out.line(script)
+    run.out.content(f"{script}\n".encode())
 
 
 @command(app, "install", examples=("kvctl completion install", "kvctl completion install zsh"))

@@ -13,6 +13,7 @@ from kvctl.cli.guard import did_you_mean
 from kvctl.cli.invocation import Invocation, command, command_family, split_list
 from kvctl.cli.output import OutputFormat, Table
 from kvctl.errors import ClusterNotFoundError, ExitCode, KvctlError
+from kvctl.text.escaping import printable
 from kvctl_node.config import QuorumConfig, load_config
 from kvctl_node.errors import ConfigError, InvalidRequestError
 
@@ -20,6 +21,7 @@ app = command_family("Check, show, change and explain settings.")
 
 QUORUM_NAMES = ("n", "r", "w", "mode")
 EXPLAIN_NAMES = (*QUORUM_NAMES, "durability")
+_DIGITS_MAX = 9
 
 
 class CheckFailedError(KvctlError):
@@ -47,7 +49,7 @@ def check(
     quorum = config.quorum
     run.out.result(
         {
-            "file": str(file),
+            "file": printable(str(file)),
             "valid": True,
             "nodes": [node.name for node in config.nodes],
             "quorum": msgspec.to_builtins(quorum),
@@ -86,7 +88,9 @@ def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, str(value)
 
 
-@command(app, "set", examples=("kvctl config set r=1 w=3", "kvctl config set mode=strict"))
+@command(
+    app, "set", examples=("kvctl config set r=1 w=3", "kvctl config set mode=strict"), goes_on=True
+)
 def set_(
     run: Invocation,
     *,
@@ -107,7 +111,10 @@ def set_(
     if change.unconfirmed:
         run.out.warn(
             f"{', '.join(change.unconfirmed)} did not confirm the change.",
-            hint="they use it when they next start: kvctl restart NODE.",
+            hint=run.shown(
+                "they use it when they next start; "
+                f"kvctl restart {' '.join(change.unconfirmed)} does that now."
+            ),
         )
     quorum = change.quorum
     run.out.result(
@@ -221,6 +228,6 @@ def _number(wanted: dict[str, str], name: str) -> int | None:
     text = wanted.get(name)
     if text is None:
         return None
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS_MAX:
         raise InvalidRequestError(f"{name} must be a whole number, not {text!r}.")
     return int(text)

@@ -14,9 +14,10 @@ import msgspec
 import typer
 
 from kvctl.cli.complete_names import complete_node
-from kvctl.cli.data import Key, Via, format_dot, show_put, show_siblings
+from kvctl.cli.data import Key, Via, conflict_hint, format_dot, show_put, show_siblings
 from kvctl.cli.invocation import Invocation, command, command_family, text_to_bytes
-from kvctl.cli.output import one_line, print_error
+from kvctl.cli.output import Output, one_line
+from kvctl.cli.streams import print_error_lines
 from kvctl.errors import ExitCode, KvctlError
 from kvctl_node.errors import InvalidRequestError
 
@@ -51,7 +52,8 @@ def conflicts(
 ) -> None:
     """List the keys that have siblings.
 
-    One line each: the key, then dot=value for every version. With -o jsonl the versions in full.
+    One line each: the key, then dot=value for every version. A terminal gets the beginning of a
+    long value; a pipe, or -o jsonl, gets all of it.
     """
     with run.connect() as client:
         for result in client.scan(text_to_bytes(prefix), conflicts_only=True, limit=limit, via=via):
@@ -60,13 +62,15 @@ def conflicts(
                 continue  # retries of one write, which show as one version
             run.out.item(
                 {"key": result.text, "siblings": [version.to_json() for version in siblings]},
-                "\t".join([one_line(result.key), *(_brief(version) for version in siblings)]),
+                "\t".join(
+                    [one_line(result.key), *(_brief(run.out, version) for version in siblings)]
+                ),
             )
+    run.out.note_shortened()
 
 
-def _brief(version: Version) -> str:
-    value = "(deleted)" if version.value is None else one_line(version.value)
-    return f"{format_dot(version.dot)}={value}"
+def _brief(out: Output, version: Version) -> str:
+    return f"{format_dot(version.dot)}={out.brief(version.value)}"
 
 
 @command(
@@ -78,6 +82,7 @@ def _brief(version: Version) -> str:
         "kvctl resolve cart:7 --value '[]'       replace them all",
         "kvctl resolve cart:7 --merge 'jq -s \"map(.value|fromjson)|add\"'",
     ),
+    goes_on=True,
 )
 def resolve(
     run: Invocation,
@@ -116,10 +121,10 @@ def resolve(
             return
         if pick is None and value is None and merge is None:
             show_siblings(run, found)
-            run.out.note("hint: say --pick DOT, --value V or --merge CMD.")
+            run.out.note(f"hint: {run.shown(conflict_hint(found))}")
             raise typer.Exit(int(ExitCode.CONFLICT))
         for version in found.siblings:
-            run.out.note(f"replacing {_brief(version)}")
+            run.out.note(f"replacing {_brief(run.out, version)}")
         settled = _settle(found, pick, value, merge)
         if settled is None:
             result = client.delete(found.key, context=found.context, via=via)
@@ -158,7 +163,7 @@ def _merge(found: GetResult, command_line: str) -> bytes:
     )
     merged = subprocess.run(command_line, shell=True, input=lines, capture_output=True, check=False)
     if merged.stderr:
-        print_error(merged.stderr.decode("utf-8", "replace").rstrip("\n"))
+        print_error_lines(merged.stderr.decode("utf-8", "surrogateescape"))
     if merged.returncode != 0:
         raise MergeFailedError(
             f"the merge command ended with {merged.returncode}; nothing was written.",

@@ -16,7 +16,8 @@ from kvctl.cli.choices import Mode, Repair
 from kvctl.cli.complete_names import complete_node
 from kvctl.cli.guard import print_failure
 from kvctl.cli.invocation import Invocation, command, command_family, text_to_bytes
-from kvctl.cli.output import OutputFormat, one_line, print_error
+from kvctl.cli.output import OutputFormat, one_line
+from kvctl.cli.streams import print_error
 from kvctl.errors import ExitCode
 from kvctl_node.errors import InvalidRequestError, TooLargeError
 
@@ -64,6 +65,7 @@ Context = Annotated[
         "kvctl put user:1 bob -w 3 -o json",
         'kvctl put user:1 carol --context "$(kvctl get user:1 -o json | jq -r .context)"',
     ),
+    goes_on=True,
 )
 def put(
     run: Invocation,
@@ -84,7 +86,7 @@ def put(
     """Store a value under a key.
 
     Without --context and --blind it overwrites what a read quorum holds at the moment. A value that
-    begins with a dash goes after --, as in kvctl put key -- -5.
+    begins with a dash goes after --, as in kvctl put KEY -- -5.
     """
     if blind and context is not None:
         raise InvalidRequestError("--blind and --context contradict each other.")
@@ -102,7 +104,7 @@ def put(
     show_put(run, result, "stored")
 
 
-@command(app, "del", examples=("kvctl del user:1",))
+@command(app, "del", examples=("kvctl del user:1",), goes_on=True)
 def delete(
     run: Invocation,
     *,
@@ -154,8 +156,9 @@ def get(
 ) -> None:
     """Print the value of a key.
 
-    One key: its bytes, unchanged. Several: one line each, key<TAB>value. Exits with 1 if a key is
-    not found and with 6 if one has siblings; those are listed on a terminal or with -o json.
+    One key: its bytes, unchanged; only a terminal gets what is not printable by its code. Several:
+    one line each, key<TAB>value. Exits with 1 if a key is not found and with 6 if one has siblings;
+    those are listed on a terminal or with -o json.
     """
     worst = ExitCode.DONE
     with run.connect() as client:
@@ -169,6 +172,7 @@ def get(
                 explain=explain,
             )
             worst = max(worst, _show_get(run, result, alone=len(keys) == 1))
+    run.out.note_shortened()
     if worst:
         raise typer.Exit(int(worst))
 
@@ -213,13 +217,14 @@ def scan(
             if run.out.is_json:
                 run.out.json_line(result.to_json())
             elif siblings == 1:
-                run.out.line(f"{one_line(result.key)}\t{one_line(result.value or b'')}")
+                run.out.line(f"{one_line(result.key)}\t{run.out.brief(result.value or b'')}")
             else:
                 run.out.line(one_line(result.key))
                 print_error(f"warning: {result.text} has {siblings} conflicting versions.")
+    run.out.note_shortened()
     if conflicts:
         if not run.out.is_json:
-            print_error("hint: kvctl conflicts lists them, kvctl resolve KEY settles one.")
+            print_error(run.shown("hint: kvctl conflicts lists them with their versions."))
         raise typer.Exit(int(ExitCode.CONFLICT))
 
 
@@ -237,9 +242,11 @@ def show_put(run: Invocation, result: PutResult, verb: str) -> None:
         for holder, primary in sorted(result.hinted.items()):
             run.out.note(f"{holder} stands in for {primary} and keeps a hint.")
     if result.siblings > 1 and not run.out.quiet:
+        from kvctl.text.shown_commands import kvctl_command
+
         run.out.warn(
             f"{result.text} now has {result.siblings} versions.",
-            hint=f"kvctl get {result.text} shows why a choice is needed, kvctl resolve makes it.",
+            hint=run.shown(f"{kvctl_command('resolve', result.text)} shows them."),
         )
 
 
@@ -255,13 +262,14 @@ def show_siblings(run: Invocation, result: GetResult) -> None:
                 (
                     format_dot(version.dot),
                     " ".join(format_dot(entry) for entry in version.version),
-                    "(deleted)" if version.value is None else one_line(version.value),
+                    run.out.brief(version.value),
                 )
                 for version in result.siblings
             ],
             title=f"{result.text}: {len(result.siblings)} versions",
         ),
     )
+    run.out.note_shortened()
 
 
 def format_dot(dot: tuple[str, int]) -> str:
@@ -269,9 +277,15 @@ def format_dot(dot: tuple[str, int]) -> str:
     return f"{dot[0]}:{dot[1]}"
 
 
-def conflict_hint(key: str) -> str:
+def conflict_hint(result: GetResult) -> str:
     """How to settle a conflict."""
-    return f"kvctl resolve {key} --pick NODE:COUNT, --value VALUE or --merge COMMAND settles it."
+    from kvctl.text.shown_commands import kvctl_command
+
+    pick = ("--pick", format_dot(result.siblings[0].dot))
+    return (
+        f"{kvctl_command('resolve', result.text, options=pick)} keeps that version; "
+        "--value and --merge put another in place of all."
+    )
 
 
 def _show_get(run: Invocation, result: GetResult, *, alone: bool) -> ExitCode:
@@ -294,7 +308,7 @@ def _show_get(run: Invocation, result: GetResult, *, alone: bool) -> ExitCode:
             int(ExitCode.CONFLICT),
             "conflict",
             f"{result.text} has {len(result.siblings)} conflicting versions.",
-            conflict_hint(result.text),
+            run.shown(conflict_hint(result)),
             json=run.out.is_json,
         )
         return ExitCode.CONFLICT
@@ -303,9 +317,9 @@ def _show_get(run: Invocation, result: GetResult, *, alone: bool) -> ExitCode:
     value = result.value
     assert value is not None
     if alone:
-        run.out.write(value)
+        run.out.content(value)
     else:
-        run.out.line(f"{one_line(result.key)}\t{one_line(value)}")
+        run.out.line(f"{one_line(result.key)}\t{run.out.brief(value)}")
     return ExitCode.DONE
 
 

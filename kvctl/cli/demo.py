@@ -14,9 +14,11 @@ import typer
 
 from kvctl.cli.invocation import Invocation, command, command_family
 from kvctl.cli.output import Table
+from kvctl.cli.streams import ReaderGoneError
 from kvctl.demos.library import scenario_names, scenario_text, shipped_scenario
 from kvctl.demos.scenario import Scenario, load_scenario
 from kvctl.demos.stage import Timing
+from kvctl.errors import ExitCode
 from kvctl_node.errors import InvalidRequestError
 
 app = command_family()
@@ -70,7 +72,7 @@ def demo(
             raise InvalidRequestError("no demo was named.", hint="kvctl demo lists them.")
         _list(run)
     elif show:
-        run.out.write(scenario_text(name).encode())
+        run.out.content(scenario_text(name).encode())
     else:
         _play(run, shipped_scenario(name), by_step=step, timing=timing)
 
@@ -107,20 +109,23 @@ def _list(run: Invocation) -> None:
         Table(("NAME", "WHAT IT SHOWS"), [(one.name, one.summary) for one in scenarios]),
         items,
     )
-    run.out.told("hint: kvctl demo NAME --step plays one.")
+    run.out.told(f"hint: kvctl demo {scenarios[0].name} --step plays one.")
 
 
 def _play(run: Invocation, scenario: Scenario, *, by_step: bool, timing: Timing) -> None:
     from kvctl.demos.performance import perform
 
-    result = perform(
-        scenario,
-        run.out,
-        cluster=run.options.cluster,
-        timing=timing,
-        by_step=by_step,
-        start_timeout_s=run.wait_timeout_s,
-    )
+    try:
+        result = perform(
+            scenario,
+            run.out,
+            cluster=run.options.cluster,
+            timing=timing,
+            by_step=by_step,
+            start_timeout_s=run.wait_timeout_s,
+        )
+    except ReaderGoneError as error:  # the play ended before its verdict
+        raise typer.Exit(int(ExitCode.UNDECIDED)) from error
     if run.out.is_json:
         document = msgspec.to_builtins(result)
         verdict = {name: value for name, value in document.items() if name != "checks"}

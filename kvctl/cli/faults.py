@@ -40,6 +40,7 @@ For = Annotated[
         "kvctl partition n1,n2                   the same: the others are the other side",
         "kvctl partition n1,n2 n3,n4 --for 30s   n5 is in no group and keeps all its links",
     ),
+    goes_on=True,
 )
 def partition(
     run: Invocation,
@@ -74,6 +75,7 @@ def partition(
         "kvctl isolate n1 --in          it hears nothing, and is heard",
         "kvctl isolate n1 --out         it hears, and is not heard",
     ),
+    goes_on=True,
 )
 def isolate(
     run: Invocation,
@@ -112,6 +114,7 @@ def isolate(
         "kvctl link 'n1<>n2' --delay 200ms --jitter 50ms both ways 150 to 250 ms longer",
         "kvctl link '*>n3' --loss 10% --dup 5% --for 1m  whatever goes to n3",
     ),
+    goes_on=True,
 )
 def link(
     run: Invocation,
@@ -176,7 +179,12 @@ def faults(run: Invocation) -> None:
         run.out.told("no fault is active.")
 
 
-@command(app, "heal", examples=("kvctl heal          everything", "kvctl heal f2       one fault"))
+@command(
+    app,
+    "heal",
+    examples=("kvctl heal          everything", "kvctl heal f2       one fault"),
+    goes_on=True,
+)
 def heal(
     run: Invocation,
     *,
@@ -199,7 +207,7 @@ def heal(
     if healed.later:
         run.out.warn(
             f"no answer from {', '.join(healed.later)}: healed there once it goes on.",
-            hint="kvctl status shows what it does.",
+            hint=run.shown("kvctl status shows what it does."),
         )
 
 

@@ -64,6 +64,7 @@ def _belief(belief: dict[str, Any] | None) -> str:
         "kvctl wait hints=0                      every hint is delivered",
         "kvctl wait 'seen n3=down'               all other nodes think n3 is down",
     ),
+    goes_on=True,
 )
 def wait(
     run: Invocation,

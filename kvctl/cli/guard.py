@@ -3,7 +3,8 @@
 Whatever a command raises on purpose is a `StoreError` with one plain sentence; this module prints
 it to stderr, as text or, with `-o json`, as `{"error": {"code", "kind", "message", "hint"}}`, and
 ends the command with the code of `kvctl.errors.exit_code_of`. A traceback is shown only with
-`--debug`. A closed pipe ends quietly: whoever closed it has what they wanted. Ctrl-C ends with 130.
+`--debug`. A closed stdout ends quietly: whoever closed it has what they wanted (`streams`). Ctrl-C
+ends with 130.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from difflib import get_close_matches
 import msgspec
 import typer
 
-from kvctl.cli.output import print_error, silence_stdout
+from kvctl.cli.streams import ReaderGoneError, print_error, print_error_lines
 from kvctl.errors import ExitCode, exit_code_of
+from kvctl.text.escaping import printable, printable_json
 from kvctl_node.errors import StoreError
 
 # Recent versions of Typer carry their own copy of click under a private name; the public class
@@ -24,34 +26,51 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 COMMAND_LINE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 
-def run_guarded(command: Callable[[], None], *, json: bool, debug: bool) -> None:
-    """Run a command's body; on failure report it and raise `typer.Exit` with its exit code."""
+def run_guarded(
+    command: Callable[[], None], *, json: bool, debug: bool, cluster: str | None = None
+) -> None:
+    """Run a command's body; on failure report it and raise `typer.Exit` with its exit code.
+
+    `cluster` is the one that was named with `-c`: shown commands name it, too.
+    """
     try:
         command()
     except StoreError as error:
-        report(error, json=json, debug=debug)
+        report(error, json=json, debug=debug, cluster=cluster)
         raise typer.Exit(int(exit_code_of(error))) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
-    except BrokenPipeError as error:
-        silence_stdout()
+    except ReaderGoneError as error:
         raise typer.Exit(int(ExitCode.DONE)) from error
+    except BrokenPipeError as error:  # some other pipe than stdout: it is no way to end well
+        raise typer.Exit(report_system(error, json=json, debug=debug)) from error
 
 
-def report(error: StoreError, *, json: bool, debug: bool) -> None:
+def report(error: StoreError, *, json: bool, debug: bool, cluster: str | None = None) -> None:
     """Print one of our own errors to stderr."""
     if debug:
-        import traceback
+        _print_traceback(error)
+    code, hint = int(exit_code_of(error)), shown_hint(error.hint, cluster)
+    print_failure(code, error.kind, error.message, hint, json=json)
 
-        traceback.print_exception(error)
-    print_failure(int(exit_code_of(error)), error.kind, error.message, error.hint, json=json)
+
+def shown_hint(hint: str, cluster: str | None) -> str:
+    """A hint whose commands name the cluster that this command was told with `-c`."""
+    if not hint or cluster is None:
+        return hint
+    from kvctl.cli.app import COMMANDS
+    from kvctl.text.shown_commands import for_cluster
+
+    return for_cluster(hint, cluster, list(COMMANDS))
 
 
 def print_failure(code: int, kind: str, message: str, hint: str, *, json: bool) -> None:
     """The form every failure has."""
     if json:
-        document = {"error": {"code": code, "kind": kind, "message": message, "hint": hint}}
-        print_error(msgspec.json.encode(document).decode())
+        message, hint = printable(message), printable(hint)
+        print_error_document(
+            {"error": {"code": code, "kind": kind, "message": message, "hint": hint}}
+        )
         return
     print_error(f"error: {message}")
     if hint:
@@ -68,9 +87,7 @@ def report_usage(error: Exception, *, json: bool) -> int:
 def report_defect(error: Exception, *, json: bool, debug: bool) -> int:
     """Print what nobody foresaw, and how to find out more; returns the exit code."""
     if debug:
-        import traceback
-
-        traceback.print_exception(error)
+        _print_traceback(error)
     message = sentence(f"kvctl itself failed: {type(error).__name__}: {error}")
     hint = "" if debug else "the same command with --debug shows where."
     print_failure(int(ExitCode.NO), "defect", message, hint, json=json)
@@ -80,13 +97,22 @@ def report_defect(error: Exception, *, json: bool, debug: bool) -> int:
 def report_system(error: OSError, *, json: bool, debug: bool) -> int:
     """Print what the system refused, and over what; returns the exit code."""
     if debug:
-        import traceback
-
-        traceback.print_exception(error)
+        _print_traceback(error)
     about = f"{error.filename}: " if error.filename else ""
     message = sentence(f"the system refused: {about}{error.strerror or error}")
     print_failure(int(ExitCode.NO), "system", message, "", json=json)
     return int(ExitCode.NO)
+
+
+def print_error_document(document: object) -> None:
+    """A JSON document on a line of stderr."""
+    print_error(printable_json(msgspec.json.encode(document).decode()))
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    print_error_lines("".join(traceback.format_exception(error)))
 
 
 def sentence(text: str) -> str:

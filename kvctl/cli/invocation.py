@@ -19,7 +19,7 @@ import typer
 
 from kvctl.cli.complete_names import complete_cluster
 from kvctl.cli.durations import parse_duration
-from kvctl.cli.guard import run_guarded
+from kvctl.cli.guard import run_guarded, shown_hint
 from kvctl.cli.output import Output, OutputFormat
 from kvctl.cli.quick_parameters import QuickCommand, QuickGroup
 from kvctl_node.errors import InvalidRequestError
@@ -107,10 +107,11 @@ def _over(given: GlobalOptions, before: object) -> GlobalOptions:
 class Invocation:
     """What a command works with: settings, streams, the cluster, a client, a supervisor."""
 
-    def __init__(self, options: GlobalOptions) -> None:
-        """Raises `InvalidRequestError` when an option is malformed."""
+    def __init__(self, options: GlobalOptions, *, goes_on: bool = False) -> None:
+        """Raises `InvalidRequestError` when an option is malformed. `goes_on`: see `command`."""
         self.options = options
         self.out = Output(options.output, quiet=options.quiet, color=not options.no_color)
+        self.out.goes_on = goes_on
         self._timeout_s: float | None = None
         if options.timeout is not None:
             self._timeout_s = parse_duration(options.timeout, option="--timeout")
@@ -148,6 +149,10 @@ class Invocation:
 
         return connect(self.options.cluster, timeout_s=self.request_timeout_s)
 
+    def shown(self, text: str) -> str:
+        """Text with commands in it, as it may be shown: they name the cluster if this one does."""
+        return shown_hint(text, self.options.cluster)
+
     def supervisor(self) -> Supervisor:
         """The supervisor of this home directory; it tells on stderr what it waits for."""
         from kvctl.cluster.supervisor import Supervisor
@@ -177,16 +182,18 @@ CommandFunction = Callable[Concatenate[Invocation, Parameters], None]
 
 
 def command(
-    app: typer.Typer, name: str, *, examples: Sequence[str] = ()
+    app: typer.Typer, name: str, *, examples: Sequence[str] = (), goes_on: bool = False
 ) -> Callable[[CommandFunction[Parameters]], CommandFunction[Parameters]]:
     """Register a function as a command; its parameters after the `Invocation` become options.
 
     The docstring is the help text, its first line the summary. `examples` stand below the options.
+    With `goes_on` a closed stdout ends the output and not the command, whose exit code says how it
+    ended: for those that change something, and those whose exit code is the answer.
     """
 
     def register(function: CommandFunction[Parameters]) -> CommandFunction[Parameters]:
         decorate = app.command(name, cls=QuickCommand, epilog=format_examples(examples))
-        decorate(_with_global_options(function))
+        decorate(_with_global_options(function, goes_on))
         return function
 
     return register
@@ -199,7 +206,7 @@ def format_examples(examples: Sequence[str]) -> str | None:
     return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
 
 
-def _with_global_options(function: Callable[..., None]) -> Callable[..., None]:
+def _with_global_options(function: Callable[..., None], goes_on: bool) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     own = list(inspect.signature(function).parameters.values())[1:]
     shared = _global_parameters()
@@ -211,9 +218,10 @@ def _with_global_options(function: Callable[..., None]) -> Callable[..., None]:
         given = GlobalOptions(**{name: arguments.pop(name) for name in shared_names})
         options = _over(given, before)
         run_guarded(
-            lambda: function(Invocation(options), **arguments),
+            lambda: function(Invocation(options, goes_on=goes_on), **arguments),
             json=options.output in (OutputFormat.JSON, OutputFormat.JSONL),
             debug=options.debug,
+            cluster=options.cluster,
         )
 
     parameters = [

@@ -31,6 +31,7 @@ app = command_family()
         "kvctl up --zone n1=a,n2=b,n3=c -n 3      replicas in distinct zones",
         "kvctl up -c shop --config shop.toml      as the file says",
     ),
+    goes_on=True,
 )
 def up(
     run: Invocation,
@@ -186,6 +187,7 @@ def _show_up(run: Invocation, report: UpReport, *, waited: bool) -> None:
         "kvctl down              stop all nodes, keep the data",
         "kvctl down --purge      and delete the cluster",
     ),
+    goes_on=True,
 )
 def down(
     run: Invocation,
@@ -218,7 +220,7 @@ def down(
     if report.purged:
         run.out.note(f"cluster {report.name} is stopped and deleted.")
     elif ended:
-        run.out.note(f"cluster {report.name} is stopped; kvctl up starts it again.")
+        run.out.note(run.shown(f"cluster {report.name} is stopped; kvctl up starts it again."))
     else:
         run.out.note(f"cluster {report.name} was not running.")
 
@@ -258,6 +260,7 @@ def _stamp(at_ms: int) -> str:
         "kvctl doctor            what is wrong, and what --fix would do",
         "kvctl doctor --fix      mend it",
     ),
+    goes_on=True,
 )
 def doctor(
     run: Invocation,

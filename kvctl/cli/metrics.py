@@ -24,4 +24,4 @@ def metrics(run: Invocation) -> None:
 
     name = run.open_cluster()[0].name
     status = run.supervisor().status(name, timeout_s=run.given_timeout_s or METRICS_TIMEOUT_S)
-    run.out.write(exposition(status).encode())
+    run.out.content(exposition(status).encode())

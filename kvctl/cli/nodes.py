@@ -34,7 +34,7 @@ For = Annotated[
 ]
 
 
-@command(app, "start", examples=("kvctl start n1 n2", "kvctl start --all"))
+@command(app, "start", examples=("kvctl start n1 n2", "kvctl start --all"), goes_on=True)
 def start(
     run: Invocation, nodes: Nodes = None, everyone: All = False, no_wait: NoWait = False
 ) -> None:
@@ -51,7 +51,7 @@ def start(
     _show(run, "started", done)
 
 
-@command(app, "stop", examples=("kvctl stop n3", "kvctl stop n3 --for 10s"))
+@command(app, "stop", examples=("kvctl stop n3", "kvctl stop n3 --for 10s"), goes_on=True)
 def stop(run: Invocation, *, nodes: Nodes = None, everyone: All = False, for_: For = None) -> None:
     """Stop nodes cleanly.
 
@@ -67,7 +67,7 @@ def stop(run: Invocation, *, nodes: Nodes = None, everyone: All = False, for_: F
     _show(run, "stopped", done, for_s)
 
 
-@command(app, "restart", examples=("kvctl restart n1", "kvctl restart --all"))
+@command(app, "restart", examples=("kvctl restart n1", "kvctl restart --all"), goes_on=True)
 def restart(
     run: Invocation, nodes: Nodes = None, everyone: All = False, no_wait: NoWait = False
 ) -> None:
@@ -81,18 +81,18 @@ def restart(
     _show(run, "restarted", done)
 
 
-@command(app, "kill", examples=("kvctl kill n2", "kvctl kill n1,n2 --for 30s"))
+@command(app, "kill", examples=("kvctl kill n2", "kvctl kill n1,n2 --for 30s"), goes_on=True)
 def kill(run: Invocation, *, nodes: Nodes = None, everyone: All = False, for_: For = None) -> None:
     """Kill nodes at once (SIGKILL).
 
-    Loses nothing that was acknowledged. kvctl start brings a node back.
+    Loses nothing that was acknowledged. kvctl start NODE brings it back.
     """
     for_s = _for_s(for_)
     done = run.supervisor().kill(run.cluster_name(), _chosen(nodes, everyone), for_s=for_s)
     _show(run, "killed", done, for_s)
 
 
-@command(app, "pause", examples=("kvctl pause n2", "kvctl pause n2 --for 10s"))
+@command(app, "pause", examples=("kvctl pause n2", "kvctl pause n2 --for 10s"), goes_on=True)
 def pause(run: Invocation, *, nodes: Nodes = None, everyone: All = False, for_: For = None) -> None:
     """Freeze nodes (SIGSTOP): there, but silent.
 
@@ -103,14 +103,14 @@ def pause(run: Invocation, *, nodes: Nodes = None, everyone: All = False, for_: 
     _show(run, "paused", done, for_s)
 
 
-@command(app, "resume", examples=("kvctl resume n2",))
+@command(app, "resume", examples=("kvctl resume n2",), goes_on=True)
 def resume(run: Invocation, *, nodes: Nodes = None, everyone: All = False) -> None:
     """Let paused nodes go on (SIGCONT)."""
     done = run.supervisor().resume(run.cluster_name(), _chosen(nodes, everyone))
     _show(run, "resumed", done)
 
 
-@command(app, "wipe", examples=("kvctl wipe n3",))
+@command(app, "wipe", examples=("kvctl wipe n3",), goes_on=True)
 def wipe(
     run: Invocation, nodes: Nodes = None, everyone: All = False, no_wait: NoWait = False
 ) -> None:

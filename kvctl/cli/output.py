@@ -10,10 +10,15 @@ Four formats, one command body. A command hands over its result once, as a JSON 
 
 Every line is flushed when it is written, so that a pipe sees it at once. rich draws tables and
 nothing else, and is loaded only then.
+
+What goes to a terminal goes through `kvctl.text.escaping` here, and so does every table and every
+sentence on stderr: nothing that is stored can drive a terminal, break a row, or be taken for
+markup. What goes to a pipe as data goes as it is.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +28,12 @@ from typing import Any
 
 import msgspec
 
+from kvctl.cli.streams import ReaderGoneError, print_error, silence_stdout
 from kvctl.errors import KvctlError
+from kvctl.text.escaping import printable, printable_json
 
+VALUE_SHOWN_CHARS = 80
+"""How much of a value a list on a terminal shows."""
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -57,6 +66,11 @@ class Output:
 
     def __init__(self, format: OutputFormat | None, *, quiet: bool = False, color: bool = True):
         """`format` None chooses `table` on a terminal and `plain` elsewhere."""
+        self.goes_on = False
+        """True for a command that is not over when the reader of its stdout is gone: it changes
+        something, or its exit code is the answer."""
+        self.shortened = 0
+        """How many values `brief` has shortened."""
         self.is_terminal = sys.stdout.isatty()
         if format is None:
             format = OutputFormat.TABLE if self.is_terminal else OutputFormat.PLAIN
@@ -70,24 +84,47 @@ class Output:
         return self.format in (OutputFormat.JSON, OutputFormat.JSONL)
 
     def write(self, data: bytes) -> None:
-        """Bytes to stdout, exactly as they are, and out at once. Raises `OutputError`."""
+        """Bytes to stdout, exactly as they are, and out at once.
+
+        Raises `OutputError`, and `ReaderGoneError` unless the command goes on all the same.
+        """
         stream = sys.stdout.buffer
         try:
             stream.write(data)
             stream.flush()
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as error:
+            silence_stdout()
+            if not self.goes_on:
+                raise ReaderGoneError from error
         except OSError as error:
             silence_stdout()
             raise OutputError(f"the output cannot be written: {error.strerror}.") from error
 
     def line(self, text: str) -> None:
-        """One line of text to stdout."""
+        """One line of text to stdout; on a terminal only tabs are left of what is not printable."""
+        if self.is_terminal:
+            text = printable(text, keep="\t")
         self.write(text.encode("utf-8", "surrogateescape") + b"\n")
 
+    def content(self, data: bytes) -> None:
+        """Text that is one whole, to stdout as it is; on a terminal it drives nothing.
+
+        There, lines and tabs stay, what else is not printable is shown by its code, and a newline
+        follows where none stands at the end.
+        """
+        if self.is_terminal:
+            text = printable(data.decode("utf-8", "surrogateescape"), keep="\n\t")
+            data = text.encode() if text.endswith("\n") else text.encode() + b"\n"
+        self.write(data)
+
     def json_line(self, document: Mapping[str, Any]) -> None:
-        """One JSON document on a line of stdout."""
-        self.write(msgspec.json.encode(document) + b"\n")
+        """One JSON document on a line of stdout; on a terminal it hides nothing, and is the same to
+        a program.
+        """
+        line = msgspec.json.encode(document)
+        if self.is_terminal:
+            line = printable_json(line.decode()).encode()
+        self.write(line + b"\n")
 
     def result(
         self,
@@ -130,25 +167,52 @@ class Output:
         if hint:
             print_error(f"hint: {hint}")
 
+    def brief(self, value: bytes | None) -> str:
+        """A value of a list on one line, on a terminal its beginning; None is a delete.
+
+        A value may have megabytes, and a list many of them. `note_shortened` says so.
+        """
+        if value is None:
+            return "(deleted)"
+        if not self.is_terminal or len(value) <= VALUE_SHOWN_CHARS:
+            return one_line(value)
+        # No character takes more than four bytes: the beginning is whole.
+        text = value[: 4 * VALUE_SHOWN_CHARS].decode("utf-8", "surrogateescape")
+        begin = text[:VALUE_SHOWN_CHARS].encode("utf-8", "surrogateescape")
+        if len(begin) == len(value):
+            return one_line(value)
+        self.shortened += 1
+        return f"{one_line(begin)}... ({len(value):,} bytes)"
+
+    def note_shortened(self) -> None:
+        """Say how to see what `brief` left out, if it left anything out."""
+        if self.shortened:
+            values = "a value is" if self.shortened == 1 else f"{self.shortened:,} values are"
+            self.note(f"{values} shortened here; with -o jsonl, or into a pipe, all is written.")
+
     def _draw(self, table: Table) -> None:
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        drawn = RichTable(box=None, pad_edge=False, header_style="bold", title=table.title or None)
+        # All as `Text`: a bare string would be read for markup, and `cart[red]` is a key.
+        title = Text(printable(table.title), style="table.title") if table.title else None
+        drawn = RichTable(box=None, pad_edge=False, header_style="bold", title=title)
         for column in table.columns:
             right = column.startswith(">")
-            drawn.add_column(column.lstrip(">"), justify="right" if right else "left")
+            drawn.add_column(Text(column.lstrip(">")), justify="right" if right else "left")
         for row in table.rows:
-            drawn.add_row(*(Text(cell, style=_style_of(cell)) for cell in row))
+            drawn.add_row(*(Text(printable(cell), style=_style_of(cell)) for cell in row))
+        drawing = io.StringIO()
         Console(
-            file=sys.stdout,
+            file=drawing,
+            force_terminal=self.is_terminal,
             color_system="auto" if self.color else None,
             highlight=False,
             width=None if self.is_terminal else 200,
             emoji=False,
         ).print(drawn)
-        sys.stdout.flush()
+        self.write(drawing.getvalue().encode())
 
 
 _STYLES = {
@@ -164,19 +228,6 @@ _STYLES = {
 
 def _style_of(cell: str) -> str:
     return _STYLES.get(cell, "")
-
-
-def print_error(sentence: str) -> None:
-    """A line on stderr, flushed."""
-    sys.stderr.write(sentence + "\n")
-    sys.stderr.flush()
-
-
-def silence_stdout() -> None:
-    """Point stdout at nothing, so that flushing at exit does not complain about the closed pipe."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.close(nothing)
 
 
 def one_line(data: bytes) -> str:

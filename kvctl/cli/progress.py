@@ -9,7 +9,9 @@ import sys
 import time
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
+
+from kvctl.cli.streams import Stderr
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -43,7 +45,7 @@ class Progress:
                 BarColumn(),
                 TextColumn("{task.fields[records]} records"),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=Console(file=cast("IO[str]", Stderr())),
                 transient=True,
             )
             self._bar = self._stack.enter_context(bar)

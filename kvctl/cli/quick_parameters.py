@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 _COERCION = "_runtime_param"
 _NO_VALIDATORS = object()
 """Stands for: this version of Typer keeps none."""
+_DIGITS_MAX = 18
 
 
 class QuickCoercion:
@@ -33,7 +34,7 @@ class QuickCoercion:
             return value
         if isinstance(kind, type) and issubclass(kind, Enum) and value in tuple(kind):
             return kind(value)
-        if kind is int and value.isdecimal() and _in_range(int(value), param):
+        if kind is int and value.isdecimal() and _in_range(value, param):
             return int(value)
         if kind == list[str] and isinstance(value, tuple | list):
             return list(value)
@@ -41,7 +42,10 @@ class QuickCoercion:
         return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
 
 
-def _in_range(number: int, param: Any) -> bool:
+def _in_range(digits: str, param: Any) -> bool:
+    if len(digits) > _DIGITS_MAX:
+        return False  # Python itself refuses to read thousands of them
+    number = int(digits)
     return (param.min is None or number >= param.min) and (param.max is None or number <= param.max)
 
 

@@ -38,6 +38,7 @@ Queue = dict[str, Any]
         "kvctl hints hold        deliver nothing for now, to look at it",
         "kvctl hints release     deliver again",
     ),
+    goes_on=True,
 )
 def hints(
     run: Invocation,
@@ -63,7 +64,7 @@ def hints(
         run.out.warn(f"no answer from {', '.join(silent)}: what is kept there is not shown.")
 
 
-@command(app, "handoff", examples=("kvctl handoff", "kvctl handoff n4"))
+@command(app, "handoff", examples=("kvctl handoff", "kvctl handoff n4"), goes_on=True)
 def handoff(
     run: Invocation,
     *,
@@ -96,7 +97,7 @@ def handoff(
     if waited_in_vain:
         run.out.warn(
             f"not delivered: {'; '.join(_what_is_left(answers))}.",
-            hint="kvctl gossip shows who is away; kvctl hints release ends a hold.",
+            hint=run.shown("kvctl gossip shows who is away; kvctl hints release ends a hold."),
         )
     if waited_in_vain or silent:
         raise typer.Exit(int(ExitCode.NO))
@@ -165,7 +166,9 @@ def _show_hints(run: Invocation, answers: Answers) -> None:
     if not queues:
         run.out.told("no hints.")
     if document["dropped"]:
-        run.out.note(f"{document['dropped']} hints were dropped; kvctl repair does their work.")
+        run.out.note(
+            run.shown(f"{document['dropped']} hints were dropped; kvctl repair does their work.")
+        )
 
 
 # ------------------------------------------------------------------ Merkle trees
@@ -193,7 +196,7 @@ def merkle(
     ],
     partition: Annotated[
         int | None,
-        typer.Option(metavar="P", min=0, help="Only this partition (kvctl where names it)."),
+        typer.Option(metavar="P", min=0, help="Only this partition (kvctl where KEY names it)."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if they differ.")] = False,
 ) -> None:
@@ -205,6 +208,7 @@ def merkle(
         rows: list[dict[str, Any]] = []
         for progress in compare(nodes, one, other, partition, timeout_s=run.wait_timeout_s):
             rows = list(progress.values()) or rows
+    run.out.goes_on = check  # the exit code is what was asked for
     document = rows[0] if rows else {"a": one, "b": other, "partitions": 0, "state": "equal"}
     run.out.result(document, _comparison_table(rows))
     if not rows:
@@ -222,6 +226,7 @@ def merkle(
         "kvctl repair n3           n3 with every other node",
         "kvctl repair --watch      with the progress of each pair",
     ),
+    goes_on=True,
 )
 def repair(
     run: Invocation,

@@ -12,7 +12,7 @@ import typer
 
 from kvctl.cli.complete_names import complete_node
 from kvctl.cli.invocation import Invocation, command, command_family, split_list, text_to_bytes
-from kvctl.cli.output import Table
+from kvctl.cli.output import Table, one_line
 from kvctl.errors import ClusterUnreachableError
 from kvctl_node.errors import InvalidRequestError, UnavailableError
 
@@ -77,6 +77,12 @@ def where(
     ] = None,
 ) -> None:
     """Show which nodes own a key, and who stands in for them."""
+    from kvctl.client.request_builder import check_key
+
+    limit = run.open_cluster()[1].limits.key_bytes_max
+    checked = [text_to_bytes(key) for key in keys]
+    for key in checked:
+        check_key(key, limit)
     _, partition_map = _current_map(run)
     unreachable = split_list(without)
     for name in unreachable:
@@ -85,7 +91,7 @@ def where(
                 f"there is no node {name!r}.",
                 hint=f"the nodes are {', '.join(partition_map.members)}.",
             )
-    items = [_place(partition_map, key, unreachable) for key in keys]
+    items = [_place(partition_map, key, unreachable) for key in checked]
     rows = [_place_row(item) for item in items]
     columns = ["KEY", ">PARTITION", "PRIMARIES", "FALLBACKS"]
     if unreachable:
@@ -97,13 +103,13 @@ def where(
         run.out.result({"keys": items}, table, items)
 
 
-def _place(partition_map: PartitionMap, key: str, unreachable: list[str]) -> dict[str, Any]:
+def _place(partition_map: PartitionMap, key: bytes, unreachable: list[str]) -> dict[str, Any]:
     from kvctl_node.ring.preference_list import walk
 
-    partition = partition_map.partition_of(text_to_bytes(key))
+    partition = partition_map.partition_of(key)
     preference = partition_map.preference_list(partition)
     document: dict[str, Any] = {
-        "key": key,
+        "key": key.decode(),
         "partition": partition,
         "primaries": list(preference.primaries),
         "fallbacks": list(preference.fallbacks),
@@ -118,7 +124,7 @@ def _place(partition_map: PartitionMap, key: str, unreachable: list[str]) -> dic
 
 def _place_row(place: dict[str, Any]) -> tuple[str, ...]:
     row = (
-        place["key"],
+        one_line(place["key"].encode()),
         str(place["partition"]),
         ",".join(place["primaries"]),
         ",".join(place["fallbacks"]),

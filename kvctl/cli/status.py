@@ -64,6 +64,7 @@ def status(
     def observe() -> ClusterStatus:
         return supervisor.status(name, timeout_s=run.given_timeout_s or STATUS_TIMEOUT_S)
 
+    run.out.goes_on = check and not watch  # the exit code is what was asked for
     current = observe()
     _show(run, current)
     while watch:
@@ -127,7 +128,7 @@ def _show(run: Invocation, status: ClusterStatus) -> None:
     run.out.result(document, Table(_COLUMNS[:-1], narrow, title))
     for node in status.nodes:
         if node.reason:
-            run.out.note(f"{node.id}: {node.reason}")
+            run.out.note(run.shown(f"{node.id}: {node.reason}"))
 
 
 def _rows(status: ClusterStatus) -> Iterator[tuple[str, ...]]:

@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from kvctl.cli.durations import format_duration
+from kvctl.cli.guard import print_error_document
 from kvctl.cli.invocation import Invocation, command, command_family, text_to_bytes
-from kvctl.cli.output import print_error
 from kvctl.cli.progress import Progress
 from kvctl.cli.record_lines import (
     LINE_BYTES_MAX,
@@ -29,6 +28,7 @@ from kvctl.cli.record_lines import (
     read_lines,
     record_document,
 )
+from kvctl.cli.streams import print_error
 from kvctl.errors import ClusterUnreachableError, ExitCode, exit_code_of
 from kvctl_node.errors import IndeterminateError, InvalidRequestError, StoreError
 
@@ -38,12 +38,15 @@ if TYPE_CHECKING:
 app = command_family()
 
 IN_FLIGHT = 256
+REFUSALS_NAMED_MAX = 20
+"""Further ones are counted: who loads a million wrong lines has one mistake, not a million."""
 
 
 @command(
     app,
     "load",
     examples=("kvctl load records.jsonl", "kvctl -c a dump | kvctl -c b load"),
+    goes_on=True,
 )
 def load(
     run: Invocation,
@@ -63,8 +66,8 @@ def load(
 
     Lines are {"key","value","enc"}, or {"key","siblings":[...]}, which is restored as siblings.
     Overwrites what is there; of several lines with one key the last wins. A record that is refused
-    is named on stderr, the rest goes on, and the exit code is 1; if the worst was a write whose
-    fate is unknown, it is 4.
+    is named on stderr (after the first 20 they are counted), the rest goes on, and the exit code is
+    1; if the worst was a write whose fate is unknown, it is 4.
     """
     with ExitStack() as stack:
         stream, size = _open(file, stack)
@@ -75,7 +78,7 @@ def load(
         began_s = time.monotonic()
         try:
             with client.batch(in_flight, ordered=True) as batch:
-                for number, line in read_lines(stream):
+                for number, line in read_lines(stream, file):
                     loader.load_line(batch, number, line)
                     progress.advance(len(line or b""))
                     loader.check_reachable()
@@ -157,6 +160,8 @@ class Loader:
             self.indeterminate += 1
         else:
             self.refused += 1
+        if self.refused + self.indeterminate > REFUSALS_NAMED_MAX:
+            return
         if not self._json:
             named = f" ({key})" if key else ""
             print_error(f"line {number}{named}: {error.message}")
@@ -169,7 +174,7 @@ class Loader:
             "line": number,
             "key": key,
         }
-        print_error(msgspec.json.encode({"error": document}).decode())
+        print_error_document({"error": document})
 
     def check_reachable(self) -> None:
         """Raises `ClusterUnreachableError` once no node answers any more: going on is no use."""
@@ -191,6 +196,9 @@ class Loader:
             parts.append(f"{self.refused} refused")
         if self.indeterminate:
             parts.append(f"{self.indeterminate} may or may not have been stored: load them again")
+        unnamed = self.refused + self.indeterminate - REFUSALS_NAMED_MAX
+        if unnamed > 0:
+            parts.append(f"of which {unnamed} are not named")
         return ", ".join(parts) + "."
 
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from kvctl.client.connection import Connection
 
 _HINT_INDETERMINATE = "read the key to see whether it was stored; putting it again is safe."
+_ABOUT_THE_KEY = "kvctl resolve KEY"
 _HINT_UNREACHABLE = "kvctl status shows which nodes run; kvctl up starts them."
 
 
@@ -227,7 +228,13 @@ def may_try_another(failed: Failed) -> bool:
 
 def error_of_refusal(pending: Pending, failed: Failed) -> StoreError:
     """What a failed answer means for the whole request."""
-    error = ERROR_BY_FAILURE.get(failed.kind, StoreError)(failed.message, hint=failed.hint)
+    hint = failed.hint
+    if _ABOUT_THE_KEY in hint:
+        from kvctl.text.shown_commands import kvctl_command
+
+        # A node does not know how a key is written in a command.
+        hint = hint.replace(_ABOUT_THE_KEY, kvctl_command("resolve", pending.key.decode()))
+    error = ERROR_BY_FAILURE.get(failed.kind, StoreError)(failed.message, hint=hint)
     if pending.writes and pending.uncertain and not isinstance(error, IndeterminateError):
         return IndeterminateError(
             f"an earlier attempt went unanswered and may have been applied; then: {failed.message}",

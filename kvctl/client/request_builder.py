@@ -246,24 +246,13 @@ class RequestBuilder:
             )
 
     def key_bytes(self, key: str | bytes) -> bytes:
-        """The key as bytes. Raises `InvalidRequestError` or `TooLargeError`."""
+        """The key as bytes. Raises `InvalidRequestError` or `TooLargeError`. HOT PATH."""
         if isinstance(key, str):
             key = _encode(key, "a key")
         elif not key.isascii():
-            try:
-                key.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise InvalidRequestError(
-                    "a key must be valid UTF-8 text.",
-                    hint="encode binary keys, for example as hex or base64.",
-                ) from error
-        if not key:
-            raise InvalidRequestError("a key cannot be empty.")
-        if len(key) > self._key_bytes_max:
-            raise TooLargeError(
-                f"the key has {len(key)} bytes, the limit is {self._key_bytes_max}.",
-                hint="limits.key_bytes_max in the cluster's configuration sets it.",
-            )
+            check_key(key, self._key_bytes_max)
+        if not 0 < len(key) <= self._key_bytes_max:
+            check_key(key, self._key_bytes_max)
         return key
 
     def value_bytes(self, value: str | bytes) -> bytes:
@@ -299,6 +288,24 @@ class RequestBuilder:
         token = token_from_text(context)
         decode_token(token, cluster_id=self._cluster_id, key=key)
         return token
+
+
+def check_key(key: bytes, bytes_max: int) -> None:
+    """Raises `InvalidRequestError` or `TooLargeError` for what cannot be a key."""
+    try:
+        key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            "a key must be valid UTF-8 text.",
+            hint="encode binary keys, for example as hex or base64.",
+        ) from error
+    if not key:
+        raise InvalidRequestError("a key cannot be empty.")
+    if len(key) > bytes_max:
+        raise TooLargeError(
+            f"the key has {len(key)} bytes, the limit is {bytes_max}.",
+            hint="limits.key_bytes_max in the cluster's configuration sets it.",
+        )
 
 
 def check_timeout(timeout_s: float) -> float:

@@ -142,9 +142,11 @@ class GetResult:
         """The only value; None when the key is not found. Raises `ConflictError` on siblings."""
         live = self._versions()
         if len(live) > 1:
+            from kvctl.text.shown_commands import kvctl_command
+
             raise ConflictError(
                 f"{self.text} has {len(live)} conflicting versions.",
-                hint=f"kvctl resolve {self.text} shows them and settles on one.",
+                hint=f"{kvctl_command('resolve', self.text)} shows them and how to settle on one.",
             )
         return live[0].value if live else None
 

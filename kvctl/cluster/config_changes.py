@@ -53,7 +53,7 @@ still there. Not limits of sizes: what is stored may be larger than the new one.
 _LIVE = frozenset({"quorum.r", "quorum.w", "quorum.mode"})
 _GIVEN_BY_KVCTL = frozenset({"cluster_id", "former_clusters", "made_at"})
 
-SET_LIVE = "kvctl config set changes it, live."
+SET_LIVE = "kvctl config set NAME=VALUE changes it, live."
 FIXED_FOR_LIFE = "it is fixed when a cluster is made; kvctl down --purge, then up, makes a new one."
 _IDENTITY = "kvctl gives it to a cluster itself; leave it out of the file."
 _DOWN_FIRST = "kvctl down, then up with this file: nodes read it when they start."

@@ -46,6 +46,10 @@ def home_directory() -> Path:
     chosen = os.environ.get("KVCTL_HOME")
     if chosen:
         try:
+            chosen.encode()
+        except UnicodeEncodeError as error:  # `cluster.json` is JSON, and says where it was made
+            raise HomeError(f"KVCTL_HOME is no UTF-8 text: {chosen}.") from error
+        try:
             return Path(chosen).expanduser().absolute()
         except RuntimeError as error:
             raise HomeError(
@@ -185,7 +189,7 @@ class ClusterDirectory(NamedTuple):
             if not self.exists():
                 raise ClusterNotFoundError(
                     f"there is no cluster {self.name!r}.",
-                    hint=f"kvctl up -c {self.name} makes one; kvctl ls lists those there are.",
+                    hint=f"kvctl -c {self.name} up makes one; kvctl ls lists those there are.",
                 ) from error
             raise
 

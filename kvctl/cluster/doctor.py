@@ -153,7 +153,7 @@ class Doctor:
                 "interrupted_command",
                 name,
                 f"{interrupted} died while it changed the cluster {name}.",
-                "nothing is locked by it any more; kvctl status shows what it left.",
+                f"nothing is locked by it any more; kvctl -c {name} status shows what it left.",
                 lambda: None,  # holding the lock for this examination has cleared the note
             )
         if not directory.exists():
@@ -169,7 +169,10 @@ class Doctor:
                 "damaged_format", name, error.message, error.hint, directory.mend_format
             )
         except ConfigError as error:
-            advice = "mend the file by hand, or kvctl down --purge; its data is still there."
+            advice = (
+                f"its data is still there: mend the file by hand. kvctl -c {name} down --purge "
+                "deletes both."
+            )
             yield diagnosis("unreadable_config", name, error.message, advice)
         if config is not None:
             yield from _key_diagnoses(directory, config)
@@ -219,7 +222,7 @@ def _half_created(directory: ClusterDirectory) -> Diagnosis:
         "half_created",
         directory.name,
         f"{directory.path} was begun and never became a cluster.",
-        "delete it; kvctl up would complete it instead.",
+        f"delete it; kvctl -c {directory.name} up would complete it instead.",
         directory.remove,
     )
 
@@ -233,7 +236,8 @@ def _key_diagnoses(directory: ClusterDirectory, config: ClusterConfig) -> Iterat
             continue
         advice = "make a new one."
         if name != CLIENT_KEY_NAME:
-            advice = "make a new one; kvctl restart --all then lets the nodes use it."
+            restart = f"kvctl -c {directory.name} restart --all"
+            advice = f"make a new one; {restart} then lets the nodes use it."
         yield diagnosis(
             "missing_key",
             directory.name,
@@ -289,7 +293,8 @@ def _process_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[Di
         actual = processes.get(name)
         if actual is None and known.pid:
             verb = "should run and does not" if known.wanted == RUNNING else "is stopped"
-            advice = "forget the process; kvctl up starts the node again."
+            up = f"kvctl -c {held.config.name} up"
+            advice = f"forget the process; {up} starts the node again."
             yield diagnosis(
                 "stale_process",
                 name,
@@ -345,7 +350,7 @@ def _overdue_diagnoses(held: HeldCluster, found: list[FoundNode]) -> Iterator[Di
                 lambda name=name: resume_nodes(held, [name]),  # type: ignore[misc]
             )
         else:
-            advice = f"kvctl start {name}"
+            advice = f"kvctl -c {held.config.name} start {name}"
             yield diagnosis("overdue", name, f"{name} was to be started and was not.", advice)
 
 

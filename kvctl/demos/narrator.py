@@ -16,13 +16,17 @@ import typer
 
 from kvctl.cli.durations import format_duration
 from kvctl.cli.output import Output
+from kvctl.cli.streams import write_stderr
 from kvctl.demos.check import Finding, Verdict
 from kvctl.demos.rendering import brief
 from kvctl.demos.runner import Result
 from kvctl.demos.scenario import Scenario
+from kvctl.text.escaping import printable
 
 WIDTH_MAX = 88
 _INDENT = "       "
+_TAB = "\t"
+"""Stands between the columns of a command that prints lines."""
 _COLORS = {
     Verdict.HOLDS: typer.colors.GREEN,
     Verdict.NO: typer.colors.RED,
@@ -68,7 +72,7 @@ class Narrator:
 
     def on_output(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self._line(f"{_INDENT}{line}")
+            self._line(f"{_INDENT}{printable(line, keep=_TAB)}")
 
     def on_names(self, names: dict[str, str]) -> None:
         told = ", ".join(f"${name} = {value}" for name, value in names.items())
@@ -76,11 +80,12 @@ class Narrator:
 
     def on_finding(self, finding: Finding) -> None:
         label = finding.verdict.value if finding.verdict is not Verdict.NO else "NO"
-        text = f"{self._style(f'{label:<9}', color=_COLORS[finding.verdict])} {finding.claim}"
+        claim = printable(finding.claim)
+        text = f"{self._style(f'{label:<9}', color=_COLORS[finding.verdict])} {claim}"
         self._line(f"{_INDENT}{text}")
         if finding.verdict is not Verdict.HOLDS:
             found = f"found {brief(finding.found)}, " if finding.found is not None else ""
-            self._line(f"{_INDENT}{'':<9} {found}{finding.problem}")
+            self._line(f"{_INDENT}{'':<9} {printable(found + finding.problem)}")
 
     def closing(self, result: Result, conclusion: str) -> None:
         """The verdict, and what is known thereby."""
@@ -88,16 +93,16 @@ class Narrator:
         verdict = self._style(
             result.verdict.value.upper(), color=_COLORS[result.verdict], bold=True
         )
-        self._line(f"verdict: {verdict}, {result.reason} ({format_duration(result.seconds)})")
+        reason = printable(result.reason)
+        self._line(f"verdict: {verdict}, {reason} ({format_duration(result.seconds)})")
         if result.verdict is Verdict.HOLDS and conclusion:
             self._paragraphs(conclusion, "")
 
     def _wait_for_enter(self) -> None:
-        sys.stderr.write(f"\n{_INDENT}Enter goes on, Ctrl-C ends ")
-        sys.stderr.flush()
+        write_stderr(f"\n{_INDENT}Enter goes on, Ctrl-C ends ")
         if not sys.stdin.readline():
             self._by_step = False
-            sys.stderr.write("\n")
+            write_stderr("\n")
 
     def _paragraphs(self, text: str, head: str) -> None:
         """Text in paragraphs, wrapped; `head` stands before the first, the rest is indented."""
@@ -106,7 +111,7 @@ class Narrator:
             if number:
                 self._line("")
             for line in textwrap.wrap(
-                " ".join(paragraph.split()),
+                printable(" ".join(paragraph.split())),
                 self._width,
                 initial_indent=blank if number else head,
                 subsequent_indent=blank,
@@ -115,11 +120,13 @@ class Narrator:
                 self._line(line)
 
     def _line(self, text: str) -> None:
-        self._out.line(text)
+        """A line whose every part is printable, but for the colours given here."""
+        self._out.write(text.encode() + b"\n")
 
     def _style(
         self, text: str, *, color: str | None = None, bold: bool = False, dim: bool = False
     ) -> str:
+        text = printable(text)
         if not self._out.color:
             return text
         return typer.style(text, fg=color, bold=bold or None, dim=dim or None)

@@ -7,7 +7,6 @@ output only the beginning is shown.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from kvctl.cli.guard import wants_json
 from kvctl.demos.command import Outcome
 from kvctl.demos.selection import NothingThereError, select
 from kvctl.demos.variables import Variables, names_in
+from kvctl.text.escaping import quoted
 
 WORD_SHOWN_MAX = 24
 VALUE_SHOWN_MAX = 110
@@ -32,7 +32,7 @@ def command_line(arguments: Sequence[str], variables: Variables) -> str:
         if len(filled) > WORD_SHOWN_MAX and names_in(argument):
             words.append(f'"{argument}"')
         else:
-            words.append(shlex.quote(filled))
+            words.append(quoted(filled))
     return " ".join(words)
 
 

@@ -23,6 +23,7 @@ from kvctl.cluster.directory import open_cluster
 from kvctl.cluster.local_cluster import Cluster
 from kvctl.demos.scenario import Scenario
 from kvctl.errors import ContradictionError
+from kvctl.text.escaping import quoted
 from kvctl_node.config import ClusterConfig, TimingConfig
 
 FAST = 4
@@ -59,7 +60,8 @@ def own_stage(scenario: Scenario, timing: Timing, *, timeout_s: float) -> Iterat
     with Cluster(config=config, timeout_s=timeout_s) as cluster, home_set_to(str(cluster.home)):
         sentences = [
             f"On a cluster of its own, removed at the end: {_words(cluster.config)}.",
-            f"To watch it from another terminal: {HOME_VARIABLE}={cluster.home} kvctl dashboard",
+            "To watch it from another terminal: "
+            f"{HOME_VARIABLE}={quoted(str(cluster.home))} kvctl dashboard",
         ]
         yield Stage(cluster.name, {key: key for key in scenario.keys}, sentences, lives_on=False)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple, TextIO
 
 import pytest
 
@@ -41,6 +44,13 @@ class Outcome(NamedTuple):
         return error
 
 
+def without_reader() -> TextIO:
+    """A stream into a pipe whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
 class _Stream(io.TextIOWrapper):
     """A standard stream that is, or is not, a terminal."""
 
@@ -60,13 +70,22 @@ class Command:
         self._monkeypatch = monkeypatch
 
     def __call__(
-        self, *arguments: str, stdin: bytes | None = None, terminal: bool = False
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        terminal: bool = False,
+        closed: Sequence[str] = (),
     ) -> Outcome:
-        """`stdin` None: a terminal on which nobody types. `terminal`: is stdout one?"""
+        """`stdin` None: a terminal on which nobody types. `terminal`: is stdout one? `closed`
+        names streams ("stdout", "stderr") whose reader is gone.
+        """
         out, err = _Stream(terminal=terminal), _Stream()
-        with self._monkeypatch.context() as patch:
+        with self._monkeypatch.context() as patch, ExitStack() as stack:
+            patch.setattr(sys, "argv", ["kvctl", *arguments])
             patch.setattr(sys, "stdin", _Stream(stdin or b"", terminal=stdin is None))
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
+            for name in closed:
+                patch.setattr(sys, name, stack.enter_context(without_reader()))
             code = main(arguments)
         return Outcome(code, out.bytes.getvalue(), err.bytes.getvalue().decode())

@@ -225,7 +225,7 @@ def test_a_closed_pipe_ends_quietly(shell: Shell) -> None:
 
 def test_a_value_on_a_terminal_is_the_value_and_siblings_are_a_table(shell: Shell) -> None:
     shell("put", "tty", "plain")
-    assert on_a_terminal("get", "tty") == (0, "plain")
+    assert on_a_terminal("get", "tty") == (0, "plain\r\n")
     shell("put", "tty", "other", "--blind")
     code, text = on_a_terminal("get", "tty")
     assert code == 6

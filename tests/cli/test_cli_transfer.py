@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from kvctl.cli import record_lines
 from kvctl.cli.record_lines import parse_record, read_lines, record_document
+from kvctl.cli.transfer import REFUSALS_NAMED_MAX
 from kvctl.client import GetResult
 from kvctl.errors import ClusterUnreachableError
+from kvctl.text.escaping import quoted
 from kvctl_node.causality.siblings import encode_object
 from kvctl_node.errors import IndeterminateError, InvalidRequestError, UnavailableError
 from tests.cli.cli_run import Command
@@ -186,3 +188,90 @@ def test_what_get_prints_in_json_can_be_loaded(
     printed = kvctl_command("get", "k", "-o", "json").stdout
     assert parse_record(printed) == ("k", (b"v",))
     assert json.loads(printed)["found"] is True
+
+
+def test_one_record_that_cannot_be_read_is_one_refusal(
+    kvctl_command: Command, fake_client: FakeClient
+) -> None:
+    deep = b"[" * 5000 + b"]" * 5000
+    lines = (
+        b'{"key":"a","value":"1"}\n'
+        b'{"key":"deep","value":"1","more":' + deep + b"}\n" + deep + b"\n"
+        rb'{"key":"half","value":"\ud83d"}' + b"\n"
+        b'{"key":"b","value":"\xff"}\n'
+        rb'{"key":"pair","value":"\ud83d\ude00"}' + b"\n"
+        b'{"key":"z","value":"1"}\n'
+    )
+    outcome = kvctl_command("load", stdin=lines)
+    assert outcome.code == 1
+    *refusals, summary = outcome.stderr.splitlines()
+    assert refusals == [
+        "line 2: this is not a record: it is nested too deeply.",
+        "line 3: this is not a record: Expected `object`, got `array`.",
+        "line 4: this is not a record: a text in it holds half of a surrogate pair, which is no "
+        "character.",
+        "line 5: this is not a record: it is not UTF-8: byte 0xff.",
+    ]
+    assert "4 refused" in summary
+    assert fake_client.objects.keys() == {"a", "pair", "z"}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_record(
+    kvctl_command: Command, fake_client: FakeClient
+) -> None:
+    file = '{"key":"%s","value":"1"}\n'.encode("utf-8-sig")
+    mark = "\ufeff".encode()
+    outcome = kvctl_command("load", stdin=file % b"a" + file % b"b" + mark + b"\n")
+    assert outcome.code == 0, outcome.stderr
+    assert fake_client.objects.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "way"),
+    [
+        ("utf-16", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+        ("utf-16-le", "UTF-16LE", "iconv -f UTF-16LE -t UTF-8"),
+        ("utf-32", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+        (b"\x1f\x8b\x08\0", "compressed with gzip", "gzip -dc"),
+        (b"PK\x03\x04", "a zip archive", "unzip -p"),
+    ],
+)
+def test_a_file_that_is_no_utf_8_at_all_is_one_sentence_and_the_way_to_load_it(
+    content: str | bytes,
+    what: str,
+    way: str,
+    kvctl_command: Command,
+    fake_client: FakeClient,
+    tmp_path: Path,
+) -> None:
+    lines = '{"key":"a","value":"1"}\n' * 100
+    data = lines.encode(content) if isinstance(content, str) else content + b"\n" * 100
+    file = tmp_path / "it's.jsonl"
+    file.write_bytes(data)
+    outcome = kvctl_command("load", str(file))
+    assert outcome.code == 2
+    assert outcome.stderr == (
+        f"error: the records are {what}, not UTF-8 text.\n"
+        f"hint: {way} {quoted(str(file))} | kvctl load reads them.\n"
+    )
+    assert (
+        kvctl_command("load", stdin=data).stderr.splitlines()[0] == outcome.stderr.splitlines()[0]
+    )
+    assert fake_client.objects == {}
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "json")])
+def test_refusals_beyond_twenty_are_counted_and_not_printed(
+    options: tuple[str, ...], kvctl_command: Command, fake_client: FakeClient
+) -> None:
+    fake_client.failures["k"] = IndeterminateError("nobody knows.")
+    lines = b"nonsense\n" * 100 + b'{"key":"k","value":"v"}\n' * 100
+    outcome = kvctl_command("load", *options, stdin=lines)
+    assert outcome.code == 1
+    *named, summary = outcome.stderr.splitlines()
+    assert len(named) == REFUSALS_NAMED_MAX
+    assert "100 refused" in summary
+    assert summary.endswith("of which 180 are not named.")
+    few = kvctl_command("load", *options, stdin=b"nonsense\n" * REFUSALS_NAMED_MAX)
+    assert len(few.stderr.splitlines()) == REFUSALS_NAMED_MAX + 1
+    assert "not named" not in few.stderr

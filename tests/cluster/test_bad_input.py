@@ -318,6 +318,25 @@ def test_a_pipe_closed_by_its_reader_ends_a_dump_quietly(filled: Cluster) -> Non
     assert dump.wait(NO_LINGER_S) == 0
 
 
+def test_a_load_whose_stderr_is_cut_off_goes_on_to_its_end(filled: Cluster) -> None:
+    reader, writer = os.pipe()
+    load = run_kvctl(
+        filled.home, "load", stdin=subprocess.PIPE, stdout=writer, stderr=writer, bufsize=0
+    )
+    os.close(writer)
+    assert load.stdin is not None
+    load.stdin.write(b"nonsense\n")
+    # As `kvctl load 2>&1 | head -1` does it: one line is read, then the reader is gone.
+    assert os.read(reader, 1 << 16).startswith(b"line 1: ")
+    os.close(reader)
+    lines = b"".join(b'nonsense\n{"key":"after%d","value":"1"}\n' % one for one in range(1000))
+    load.stdin.write(lines)
+    load.stdin.close()
+    assert load.wait(NO_LINGER_S) == 1
+    client = filled.client()
+    assert all(client.get(f"after{one}").found for one in range(1000))
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize(
     "arguments", [("get", "line1"), ("--help",), ("-o", "json", "status"), ("-o", "table", "ls")]

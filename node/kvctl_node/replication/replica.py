@@ -233,7 +233,7 @@ class Replica:
         if len(minted.siblings) > self._limits.siblings_max:
             raise OverloadedError(
                 f"the key already has {len(stored.siblings)} siblings.",
-                hint="resolve them first: `kvctl resolve KEY`.",
+                hint="kvctl resolve KEY shows them; settle them first.",
             )
         if len(minted.context.vector) > self._limits.clock_entries:
             minted = self._truncate(key, minted, actor, base)

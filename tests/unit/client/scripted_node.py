@@ -244,12 +244,12 @@ class ScriptedNode:
             socket.send_multipart([client, encode_replies(self.pack(replies))])
         self.frames_done += 1
 
-    def refuse(self, kind: int, message: str = "refused.") -> None:
+    def refuse(self, kind: int, message: str = "refused.", hint: str = "try later.") -> None:
         """From now on answer every put and get with this failure."""
 
         def on_request(request: ClientRequest) -> ClientReply:
             if isinstance(request, ClientPut | ClientGet):
-                return Failed(request.id, kind, message, "try later.")
+                return Failed(request.id, kind, message, hint)
             return self.answer(request)
 
         self.on_request = on_request

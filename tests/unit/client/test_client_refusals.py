@@ -92,6 +92,16 @@ def test_every_other_refusal_is_final(
     assert len(first_asked(cluster).requests) == 1
 
 
+def test_a_command_in_a_nodes_hint_is_about_the_key_as_a_shell_reads_it(
+    cluster: ScriptedCluster,
+) -> None:
+    for node in cluster.nodes.values():
+        node.refuse(FailureKind.OVERLOADED, hint="kvctl resolve KEY shows them.")
+    with pytest.raises(OverloadedError) as raised:
+        cluster.client().put("it's", b"v")
+    assert raised.value.hint == "kvctl resolve 'it'\"'\"'s' shows them."
+
+
 # ---------------------------------------------------------------- exactly this node
 
 

@@ -19,10 +19,12 @@ from kvctl.demos.check import Finding, Verdict
 from kvctl.demos.command import InProcessExecutor, Outcome
 from kvctl.demos.narrator import Narrator
 from kvctl.demos.rendering import command_line, output_lines
-from kvctl.demos.scenario import parse_scenario
+from kvctl.demos.runner import Result
+from kvctl.demos.scenario import Scenario, parse_scenario
 from kvctl.demos.stage import Stage, home_set_to, standing_stage
 from kvctl.demos.variables import Variables
 from kvctl.errors import ClusterNotFoundError, ContradictionError
+from kvctl.text.escaping import printable
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +228,27 @@ def test_a_refuted_claim_is_told_with_what_was_found(
         "NO        it is so",
         "found a, it should equal 1",
     ]
+
+
+def test_nothing_that_a_play_tells_drives_the_terminal(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    told = []
+
+    def evil() -> str:
+        told.append(f"\x1b[2J\u202e\x9b<{len(told)}>")
+        return told[-1]
+
+    narrator = Narrator(Output(OutputFormat.PLAIN), by_step=False)
+    narrator.opening(Scenario(title=evil(), question=evil(), steps=[]), [evil()])
+    narrator.on_step(1, 1, evil())
+    narrator.on_output(output_lines(Outcome(0, evil().encode(), evil()), ["get"], None))
+    narrator.on_names({"a": evil()})
+    narrator.on_finding(Finding(1, evil(), Verdict.NO, [evil()], evil()))
+    narrator.closing(Result("", Verdict.HOLDS, evil(), 1, [], 0.1), evil())
+    narrator.on_command(command_line(["put", "\x1b[2J"], Variables({})), 0.0)
+    out, _ = capfdbinary.readouterr()
+    assert out.decode().replace("\n", "").isprintable()
+    for words in told:
+        assert printable(words).encode() in out
+    assert rb"$ kvctl put $'\033[2J" in out
