@@ -65,7 +65,10 @@ def up(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A configuration file, TOML or JSON, for a new cluster."),
+        typer.Option(
+            metavar="FILE",
+            help="A configuration file, TOML or JSON; changed, for a cluster there is.",
+        ),
     ] = None,
     durability: Annotated[
         Durability | None,

@@ -19,7 +19,7 @@ from kvctl.cluster.processes import ProcessIdentity, ProcessState, state_of
 from kvctl.cluster.readiness import Snapshots
 from kvctl.cluster.run_state import ClusterRun, NodeRun, Registry
 from kvctl_node.config import ClusterConfig
-from kvctl_node.errors import ConfigError
+from kvctl_node.errors import ConfigError, OpenFilesError
 
 _ASK_S = 0.5
 
@@ -119,5 +119,5 @@ class HeldCluster:
         try:
             with AdminConnections(specs, self.directory.keys) as connections:
                 return connections.ask_status(running, timeout_s=_ASK_S)
-        except ConfigError:
-            return {}  # nodes are stopped and killed by signals, for which no key is needed
+        except (ConfigError, OpenFilesError):
+            return {}  # nodes are stopped and killed by signals, for which nothing is needed

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kvctl.cluster.directory import ClusterDirectory
+from kvctl.cluster.facts import DownReport
 from kvctl.cluster.held_cluster import HeldCluster
 from kvctl.cluster.processes import FoundNode, end_processes, find_nodes, wait_gone
 from kvctl.errors import AlreadyRunningError
@@ -53,6 +54,17 @@ def is_in(node: FoundNode, directory: Path) -> bool:
     return node.directory == directory or node.directory.resolve() == directory.resolve()
 
 
+def unclaimed_by_others(directory: ClusterDirectory) -> list[FoundNode]:
+    """The processes started for this directory: its cluster's, and strays."""
+    found = []
+    for node in find_nodes():
+        if is_in(node, directory.path):
+            home = home_of(node)
+            if home is None or home.path.resolve() == directory.path.resolve():
+                found.append(node)
+    return found
+
+
 def clear_place(directory: ClusterDirectory, *, grace_s: float) -> str:
     """End the strays that were started for this directory; the caller holds its lock.
 
@@ -65,7 +77,7 @@ def clear_place(directory: ClusterDirectory, *, grace_s: float) -> str:
             home = home_of(node)
             if home is None:
                 strays.append(node)
-            elif home.path != node.directory:
+            elif home.path.resolve() != directory.path.resolve():
                 moved.append((node, home))
     left = wait_gone([node.identity for node, _ in moved], timeout_s=_NOTICE_S)
     for node, home in moved:
@@ -81,6 +93,20 @@ def clear_place(directory: ClusterDirectory, *, grace_s: float) -> str:
         return ""
     named = ", ".join(f"{node.name} (process {node.identity.pid})" for node in strays)
     return f"ended {named}: left of a cluster that was removed from this directory."
+
+
+def end_unclaimed(directory: ClusterDirectory, *, grace_s: float) -> DownReport | None:
+    """End what still runs for a directory that is gone; None if nothing does."""
+    found = unclaimed_by_others(directory)
+    if not found:
+        return None
+    stubborn = end_processes([node.identity for node in found], grace_s=grace_s)
+    return DownReport(
+        name=directory.name,
+        stopped=tuple(node.name for node in found),
+        killed=tuple(node.name for node in found if node.identity in stubborn),
+        purged=False,
+    )
 
 
 def end_displaced(held: HeldCluster, names: Iterable[str], *, grace_s: float) -> None:

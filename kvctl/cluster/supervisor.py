@@ -45,7 +45,7 @@ from kvctl.cluster.options import UpOptions
 from kvctl.cluster.processes import ProcessState, end_processes, find_deferred, find_nodes, state_of
 from kvctl.cluster.quorum_change import change_quorum
 from kvctl.cluster.run_state import ClusterRun, Registry
-from kvctl.cluster.strays import clear_place, home_of, is_in
+from kvctl.cluster.strays import clear_place, end_unclaimed, unclaimed_by_others
 from kvctl.errors import CopiedClusterError, HomeError, NewerFormatError
 from kvctl_node.config import ClusterConfig
 from kvctl_node.errors import ConfigError, StoreError
@@ -187,6 +187,10 @@ class Supervisor:
         """
         directory = cluster_directory(name, self.home)
         directory.refuse_foreign()
+        if not directory.path.exists():
+            left = end_unclaimed(directory, grace_s=grace_s)
+            if left is not None:
+                return left
         with self._locked(directory.lock_path):
             config = _load_if_usable(directory)
             stopped: tuple[str, ...] = ()
@@ -197,11 +201,7 @@ class Supervisor:
                 ephemeral = held.run.ephemeral
                 stopped, killed = lifecycle.stop_nodes(held, (), grace_s=grace_s)
                 held.remember_cluster(msgspec.structs.replace(held.run, expiry=None))
-            strays = [
-                node
-                for node in find_nodes()
-                if is_in(node, directory.path) and home_of(node) in (None, directory)
-            ]
+            strays = unclaimed_by_others(directory)
             helpers = [one for one in find_deferred(directory.path) if one.pid != os.getpid()]
             stubborn = end_processes([node.identity for node in strays] + helpers, grace_s=grace_s)
             stopped += tuple(node.name for node in strays)

@@ -15,6 +15,7 @@ from kvctl.client import Client, connect
 from kvctl.cluster.options import UpOptions
 from kvctl.cluster.processes import FoundNode, end_processes, find_nodes
 from kvctl.cluster.supervisor import Supervisor
+from kvctl.errors import ClusterNotFoundError
 
 Eventually = Callable[[Callable[[], object]], None]
 
@@ -71,6 +72,16 @@ def test_nodes_whose_home_was_removed_end_by_themselves(home: Home, eventually: 
     shutil.rmtree(home.path)
     eventually(lambda: home.processes() == [])
     assert not home.path.exists()
+
+
+def test_down_ends_what_stands_still_for_a_cluster_that_was_removed(home: Home) -> None:
+    for node in home.processes():
+        os.kill(node.identity.pid, signal.SIGSTOP)
+    shutil.rmtree(home.path)
+    assert sorted(home.supervisor.down("shop").stopped) == ["n1", "n2", "n3"]
+    assert home.processes() == []
+    with pytest.raises(ClusterNotFoundError):
+        home.supervisor.down("shop")
 
 
 def test_a_write_into_a_removed_directory_is_not_acknowledged(

@@ -86,3 +86,10 @@ def test_start_and_bench_under_a_low_limit_are_refused_before_they_begin() -> No
         done = kvctl(cluster.home, 60, "-c", cluster.name, "bench", "--clients", "64")
         assert done.returncode == 5
         assert "error: this benchmark (64 clients) needs up to" in done.stderr
+
+
+def test_a_cluster_is_stopped_under_the_lowest_of_limits() -> None:
+    with Cluster(nodes=1) as cluster:
+        done = kvctl(cluster.home, 24, "-c", cluster.name, "stop", "n1")
+        assert done.returncode == 0, done.stderr
+        assert cluster.status().node("n1").state == "stopped"
