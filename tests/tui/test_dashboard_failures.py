@@ -151,15 +151,15 @@ def test_a_node_that_hangs_never_blocks_the_screen(cluster: Cluster) -> None:
 
 
 def test_a_feed_that_dies_is_stale_and_comes_back(cluster: Cluster) -> None:
-    directory = cluster.directory.path
-    away = directory.with_name("away")
+    config = cluster.directory.config_path
+    away = config.with_name("away.json")
     with dashboard(cluster, "--read-only") as terminal:
         terminal.until(shows_all_up)
-        directory.rename(away)
+        config.rename(away)
         try:
             terminal.until(lambda text: text.startswith("STALE") and "there is no cluster" in text)
         finally:
-            away.rename(directory)
+            away.rename(config)
         terminal.until(lambda text: text.startswith("LIVE") and shows_all_up(text))
 
 
