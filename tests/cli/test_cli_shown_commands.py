@@ -19,8 +19,8 @@ from tests.cli.shown_lines import command_words, problem_of, shown_commands
 
 BASH = shutil.which("bash")
 PROSE = {
-    *("as", "command", "explains", "follows", "gives", "had", "has", "itself", "keeps", "knows"),
-    *("made", "makes", "needs", "never", "reads", "that"),
+    *("as", "can", "command", "did", "explains", "follows", "gives", "had", "has", "itself"),
+    *("keeps", "knows", "leaves", "made", "makes", "needs", "never", "reads", "that", "wrote"),
 }
 """Words that follow `kvctl` where it is only spoken of."""
 
