@@ -36,7 +36,7 @@ def test_a_damaged_database_is_said_wherever_one_looks_and_the_way_out_works(
         flip(cluster.directory.node("n1") / "data.sqlite", place)
         with pytest.raises(NodeStartError, match=r"[Dd]amage") as refusal:
             cluster.start("n1")
-        way_out = "kvctl wipe n1"
+        way_out = f"kvctl -c {cluster.name} wipe n1"
         assert f"`{way_out}`" in refusal.value.hint
         seen = cluster.status().node("n1")
         assert seen.state == "dead"
