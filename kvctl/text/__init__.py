@@ -1,5 +1,6 @@
 """Text that people read: what is shown of stored data, and the commands that are shown with it.
 
-`escaping` makes any text safe for a terminal and any command safe to paste; `shown_commands` writes
-the commands in hints so that each, pasted, does what the hint says.
+* `escaping` makes any text safe for a terminal and any command safe to paste.
+* `cells` makes it fit a grid: text of certain width, cut and wrapped by cells.
+* `shown_commands` writes the commands in hints so that each, pasted, does what the hint says.
 """

@@ -26,7 +26,7 @@ def printable(text: str, *, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in keep else _code_of(one) for one in text)
+    return "".join(one if one.isprintable() or one in keep else code_of(one) for one in text)
 
 
 def printable_json(document: str) -> str:
@@ -42,7 +42,8 @@ def _json_code_of(character: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def _code_of(character: str) -> str:
+def code_of(character: str) -> str:
+    r"""What stands for a character that cannot be printed."""
     if character in _NAMED:
         return _NAMED[character]
     code = ord(character)
