@@ -9,14 +9,18 @@ from pathlib import Path
 from kvctl.errors import HomeError
 
 _NUMBERS_MAX = 1000
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _OUTSIDE_FONTS = re.compile(r"@font-face\s*\{[^}]*\}")
 
 
 def write_new_file(stem: str, suffix: str, content: str) -> str:
     """Write `stem.suffix`, or `stem-2.suffix` if there is one already; its name.
 
+    A stem is made of what a recording calls its cluster, too: it leads into no other directory.
+
     Only this user may read it, as keys may be in it. Raises `HomeError`.
     """
+    stem = _NOT_IN_NAMES.sub("_", stem)
     for number in range(1, _NUMBERS_MAX):
         name = f"{stem}.{suffix}" if number == 1 else f"{stem}-{number}.{suffix}"
         try:

@@ -2,7 +2,8 @@
 
 Textual's DataTable measures and redraws whole tables, which costs more than everything else on a
 screen that is renewed several times a second. Here a row is a tuple of cells; `show` compares it
-with what is on the screen, and only the lines of rows that changed are drawn again.
+with what is on the screen, and only the lines of rows that changed are drawn again. A cell holds
+any text: it is made safe, and cut by cells, where it is drawn.
 
 The cursor stays with its row, by the row's key, wherever that row moves to.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -21,6 +21,8 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+
+from kvctl.text.cells import fitted, steady
 
 SCROLLBAR_WIDTH = 2
 """What a table that is higher than its pane loses of its width."""
@@ -213,7 +215,7 @@ class FixedTable(ScrollView, can_focus=True):
             heads = tuple(Cell(column.title) for column in self.columns)
             strip = self._strip(heads, _HEAD)
         elif not self.rows:
-            strip = Strip([Segment(self._empty if y == 1 else "", Style(dim=True))])
+            strip = Strip([Segment(steady(self._empty) if y == 1 else "", Style(dim=True))])
         else:
             place = y - 1 + offset_y
             if place >= len(self.rows):
@@ -234,14 +236,6 @@ class FixedTable(ScrollView, can_focus=True):
         segments = []
         for column, cell in zip(self.columns, cells, strict=False):
             style = Style.parse(cell.style) + over if cell.style else over
-            segments.append(Segment(_fit(cell.text, column) + " ", style))
+            text = fitted(steady(cell.text), column.width, right=column.right)
+            segments.append(Segment(f"{text} ", style))
         return Strip(segments)
-
-
-def _fit(text: str, column: Column) -> str:
-    """The text in exactly the column's width; what is cut off leaves a mark."""
-    length = cell_len(text)
-    if length > column.width:
-        return set_cell_size(text, column.width - 1) + "~"
-    padding = " " * (column.width - length)
-    return padding + text if column.right else text + padding

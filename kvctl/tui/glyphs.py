@@ -94,6 +94,11 @@ class Glyphs(NamedTuple):
         return ("+", ".", "x") if self.ascii else ("✓", "·", "✗")
 
     @property
+    def ellipsis(self) -> str:
+        """Where something was left out."""
+        return "..." if self.ascii else "…"
+
+    @property
     def separator(self) -> str:
         """Between the parts of a line."""
         return "|" if self.ascii else "│"

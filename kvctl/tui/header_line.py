@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from kvctl.text.cells import steady
 from kvctl.tui.glyphs import BAD, DIM, OK, WARN
 from kvctl.tui.scene import Scene
 from kvctl.tui.text_pane import TextPane
@@ -18,8 +19,8 @@ def header_text(scene: Scene, width: int) -> Text:
     sign = "=" if wide else ""
     parts = [
         _freshness(scene),
-        *([Text(scene.problem, BAD)] if scene.problem else []),
-        Text(view.cluster or "?", "bold"),
+        *([Text(steady(scene.problem), BAD)] if scene.problem else []),
+        Text(steady(view.cluster) or "?", "bold"),
         Text(" ".join([*(f"{letter}{sign}{value}" for letter, value in numbers), quorum.mode])),
         _ranges(scene, wide),
         *([Text(f"faults {len(view.faults)}", f"bold {BAD}")] if view.faults else []),
@@ -29,7 +30,7 @@ def header_text(scene: Scene, width: int) -> Text:
     if scene.recording:
         parts.append(Text("REC", f"bold {BAD}"))
     if scene.filter:
-        parts.append(Text(f"/{scene.filter}", "bold"))
+        parts.append(Text(f"/{steady(scene.filter)}", "bold"))
     separator = f" {scene.glyphs.separator} " if wide else "  "
     line = Text(separator, style=DIM if wide else "").join(parts)
     line.truncate(width, overflow="crop" if scene.glyphs.ascii else "ellipsis")
@@ -74,4 +75,4 @@ class HeaderLine(TextPane):
 
     def paint(self, scene: Scene) -> None:
         """Show what is true now."""
-        self.show(header_text(scene, max(20, self.app.size.width)))
+        self.show_lines([header_text(scene, max(20, self.app.size.width))])

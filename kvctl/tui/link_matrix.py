@@ -11,6 +11,7 @@ from textual.events import Click
 from textual.message import Message
 from textual.widget import Widget
 
+from kvctl.text.cells import fitted, steady
 from kvctl.tui.glyphs import BAD, DIM, Glyphs, color_of_node
 from kvctl.view.partition_plan import BRIDGE, GROUPS_MAX, PartitionPlan
 from kvctl.view.state import Condition
@@ -54,7 +55,7 @@ class GroupPane(Widget, can_focus=True):
             group = self.plan.group_of(name)
             style = _CURSOR if place == self.cursor and self.has_focus else Style.null()
             text.append("\n")
-            text.append(f"{name:<{_NAME_WIDTH}}", style)
+            text.append(fitted(steady(name), _NAME_WIDTH), style)
             for column in range(1, highest + 1):
                 shown = f" {column} " if column == group else " . "
                 text.append(shown, f"bold {color_of_node(column - 1)}" if column == group else DIM)
@@ -116,9 +117,9 @@ class LinkMatrix(Widget, can_focus=True):
         text.append("LINKS  from row to column, space cuts", DIM)
         text.append("\n" + " " * _CELL_WIDTH)
         for name in self.plan.names:
-            text.append(f"{name[: _CELL_WIDTH - 1]:<{_CELL_WIDTH}}")
+            text.append(fitted(steady(name), _CELL_WIDTH - 1) + " ")
         for row, sender in enumerate(self.plan.names):
-            text.append(f"\n{sender[: _CELL_WIDTH - 1]:<{_CELL_WIDTH}}")
+            text.append("\n" + fitted(steady(sender), _CELL_WIDTH - 1) + " ")
             for column, receiver in enumerate(self.plan.names):
                 link = (sender, receiver)
                 is_cut = sender != receiver and self.plan.cuts(link)

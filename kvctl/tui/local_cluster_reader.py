@@ -128,7 +128,8 @@ def conflict_of(result: GetResult) -> KeyConflict:
         value = said["value"]
         is_cut = value is not None and len(value) > VALUE_CHARACTERS_MAX
         shown = value[:VALUE_CHARACTERS_MAX] if is_cut else value
-        versions.append(VersionSeen(version.dot, shown, said["enc"], is_cut))
+        size = 0 if version.value is None else len(version.value)
+        versions.append(VersionSeen(version.dot, shown, said["enc"], is_cut, size))
     clock = result.siblings[0].version if result.siblings else []
     return KeyConflict(
         result.key.decode("utf-8", "backslashreplace"), tuple(clock), tuple(versions)

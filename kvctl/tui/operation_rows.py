@@ -10,6 +10,7 @@ asked as well, but not waited for, and from primaries that were away without a s
 
 from __future__ import annotations
 
+from kvctl.text.cells import cut_middle, steady
 from kvctl.tui.fixed_table import SCROLLBAR_WIDTH, Cell, Column, Row
 from kvctl.tui.glyphs import BAD, DIM, WARN
 from kvctl.tui.node_rows import age_text
@@ -57,7 +58,7 @@ def operation_rows(scene: Scene) -> list[Row]:
                 (
                     Cell(age_text(max(0, scene.now_ms - operation.at_ms)), DIM),
                     Cell(operation.op),
-                    Cell(_printable(operation.key), "bold"),
+                    Cell(operation.key, "bold"),
                     Cell(replicas_text(operation, scene)),
                     Cell(_stand_ins(operation), WARN),
                     Cell(operation.outcome, _OUTCOME_STYLES.get(operation.outcome, BAD)),
@@ -71,11 +72,13 @@ def operation_rows(scene: Scene) -> list[Row]:
 def operation_lines(operation: OperationView, scene: Scene) -> tuple[tuple[str, str], ...]:
     """An operation in a few short lines, for the middle of the ring."""
     lines = [
-        (f"{operation.op} {clipped(_printable(operation.key), 16)}", "bold"),
+        (f"{operation.op} {clipped(operation.key, 16)}", "bold"),
         (clipped(replicas_text(operation, scene)), ""),
     ]
-    lines += [(f"{node} for {primary}", WARN) for node, primary in operation.hinted.items()]
-    return (*lines, (operation.outcome, _OUTCOME_STYLES.get(operation.outcome, BAD)))
+    lines += [
+        (clipped(f"{node} for {primary}"), WARN) for node, primary in operation.hinted.items()
+    ]
+    return (*lines, (clipped(operation.outcome), _OUTCOME_STYLES.get(operation.outcome, BAD)))
 
 
 def replicas_text(operation: OperationView, scene: Scene) -> str:
@@ -93,16 +96,6 @@ def _stand_ins(operation: OperationView) -> str:
     return ", ".join(f"{node} for {primary}" for node, primary in operation.hinted.items())
 
 
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
-
-
 def clipped(text: str, width: int = 20) -> str:
-    """At most so many characters, for the middle of the ring; what is left out leaves a mark.
-
-    The end stays, for it is there that keys differ.
-    """
-    if len(text) <= width:
-        return text
-    head = width // 2 - 1
-    return f"{text[:head]}~{text[head + 1 - width :]}"
+    """At most so many cells, for the middle of the ring; what is left out leaves a mark."""
+    return cut_middle(steady(text), width)

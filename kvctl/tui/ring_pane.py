@@ -13,6 +13,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kvctl.text.cells import cut, cut_middle, steady, width_of
 from kvctl.tui.glyphs import MARK, Glyphs, color_of_node, sign_of_node
 from kvctl.view.ring_raster import partition_at, ring_raster, ring_strip
 from kvctl_node.ring.partition_map import PartitionMap
@@ -59,7 +60,7 @@ class RingPane(Widget):
         if self.picture.ring is None:
             return Strip.blank(width, self.rich_style)
         if height < STRIP_HEIGHT_MAX:
-            segments = self._strip_line(width) if y == 0 else self._words()
+            segments = self._strip_line(width) if y == 0 else self._words(width)
         else:
             segments = self._raster_line(width, height, y)
         strip = Strip(segments).adjust_cell_length(width, self.rich_style)
@@ -71,10 +72,10 @@ class RingPane(Widget):
         row = ring_raster(width, height)[y]
         segments = [self._cell(upper, lower) for upper, lower in row]
         text, style = self._middle_line(height, y)
-        start = (width - len(text)) // 2
-        for place, character in enumerate(text, start):
-            if 0 <= place < width:
-                segments[place] = Segment(character, Style.parse(style))
+        text = cut_middle(steady(text), width)
+        cells = width_of(text)
+        start = (width - cells) // 2
+        segments[start : start + cells] = [Segment(text, Style.parse(style))]
         return segments
 
     def _middle_line(self, height: int, y: int) -> tuple[str, str]:
@@ -82,9 +83,16 @@ class RingPane(Widget):
         line = y - (height - len(middle)) // 2
         return middle[line] if 0 <= line < len(middle) else ("", "")
 
-    def _words(self) -> list[Segment]:
-        """The lines of the middle, one after the other."""
-        return [Segment(f"{text}  ", Style.parse(style)) for text, style in self.picture.middle]
+    def _words(self, width: int) -> list[Segment]:
+        """The lines of the middle, one after the other, as far as there is room."""
+        segments, left = [], width
+        for text, style in self.picture.middle:
+            shown = cut(steady(text), left)
+            segments.append(Segment(f"{shown}  ", Style.parse(style)))
+            left -= width_of(shown) + 2
+            if left <= 0:
+                break
+        return segments
 
     def _cell(self, upper: float | None, lower: float | None) -> Segment:
         if upper is None and lower is None:

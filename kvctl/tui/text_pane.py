@@ -2,7 +2,7 @@
 
 A `Static` draws all of itself and lays the whole screen out anew whenever its content changes. For
 a pane of fixed size, of whose lines two or three differ every second, that is most of what an idle
-dashboard would cost. Lines that are too long are cut off; who makes the text knows the width.
+dashboard would cost. A line that is too long is cut by cells, which leaves a mark.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from rich.text import Text
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
+
+from kvctl.tui.glyphs import DIM
+from kvctl.tui.steady_text import steady_text
+
+CUT_MARK = "~"
 
 
 class TextPane(Widget):
@@ -32,10 +37,6 @@ class TextPane(Widget):
     def plain(self) -> str:
         """What it shows, without styles."""
         return "\n".join(line.plain for line in self.lines)
-
-    def show(self, text: Text) -> None:
-        """Show this from now on."""
-        self.show_lines(text.split("\n", allow_blank=True))
 
     def show_lines(self, lines: Iterable[Text]) -> None:
         """Show these from now on. A line that is the very same as before costs nothing."""
@@ -58,5 +59,10 @@ class TextPane(Widget):
         base = self._base_style
         if y >= len(self.lines):
             return Strip.blank(width, base)
-        segments = self.lines[y].render(self.app.console)
+        line = steady_text(self.lines[y])
+        if line.cell_len > width:
+            line = line.copy()
+            line.truncate(width - len(CUT_MARK))
+            line.append(CUT_MARK, DIM)
+        segments = line.render(self.app.console)
         return Strip(segments).adjust_cell_length(width, base).apply_style(base)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from kvctl.text.escaping import printable
 from kvctl.view.state import TimelineEvent
 from kvctl_node.causality.trace_clock import EVENTS_PER_LIFE
 
@@ -98,7 +99,12 @@ def shiviz_log(events: Sequence[TimelineEvent], details: Mapping[EventKey, str])
         if not own_count(event):
             continue
         numbered = {node: histories.place(node, count) for node, count in event.clock.items()}
-        clock = {node: place for node, place in sorted(numbered.items()) if place}
-        told = f"{event.kind} {details.get(key_of(event), '')}".rstrip()
-        lines.append(f"{event.node} {msgspec.json.encode(clock).decode()}\n{told}")
+        clock = {_host(node): place for node, place in sorted(numbered.items()) if place}
+        told = f"{printable(event.kind)} {details.get(key_of(event), '')}".rstrip()
+        lines.append(f"{_host(event.node)} {msgspec.json.encode(clock).decode()}\n{told}")
     return "\n".join(lines) + "\n"
+
+
+def _host(node: str) -> str:
+    """A name as the pattern takes it: without blanks."""
+    return printable(node).replace(" ", "_")

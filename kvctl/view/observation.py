@@ -133,6 +133,15 @@ class VersionSeen(msgspec.Struct, frozen=True):
     """`base64` if the value is not text."""
     is_cut: bool = False
     """Whether only the beginning of the value is here."""
+    bytes: int = -1
+    """Size of the whole value; -1: whoever told did not say."""
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Size of the whole value, None if nobody knows."""
+        if self.bytes >= 0 or self.value is None:
+            return max(0, self.bytes)
+        return len(self.value.encode("utf-8")) if self.is_whole_text else None
 
     @property
     def is_whole_text(self) -> bool:

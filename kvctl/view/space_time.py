@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kvctl.text.cells import fitted, steady, width_of
+from kvctl.text.escaping import printable
 from kvctl.view.happened_before import causes, key_of
 from kvctl.view.state import TimelineEvent
 
@@ -78,7 +80,7 @@ def diagram_row(
 
 def diagram_head(nodes: Sequence[str], column_width: int) -> str:
     """The names above the columns."""
-    return "".join(name[: column_width - 1].ljust(column_width) for name in nodes)
+    return "".join(fitted(steady(name), column_width - 1) + " " for name in nodes)
 
 
 def clock_time(at_ms: int) -> str:
@@ -87,23 +89,26 @@ def clock_time(at_ms: int) -> str:
 
 
 def details_of(fields: Mapping[str, Any]) -> str:
-    """What an event says beyond its kind, in one line."""
-    return " ".join(f"{name}={_brief(value)}" for name, value in fields.items())
+    """What an event says beyond its kind, in one line that drives no terminal."""
+    return printable(" ".join(f"{name}={_plain(value)}" for name, value in fields.items()))
 
 
-def _brief(value: Any) -> str:
-    if isinstance(value, str):
-        return "".join(one if one.isprintable() else "?" for one in value)
-    return msgspec.json.encode(value).decode()
+def told_by(event: TimelineEvent) -> str:
+    """An event in one line: its kind, and what it says."""
+    return f"{printable(event.kind)}  {details_of(event.fields)}".rstrip()
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def timeline_text(events: Iterable[TimelineEvent], nodes: Sequence[str]) -> str:
     """The diagram as a text file."""
-    width = max([4, *(len(name) + 1 for name in nodes)])
+    width = max([4, *(width_of(steady(name)) + 1 for name in nodes)])
     lines = [f"{'time':<13} {diagram_head(nodes, width)}  event"]
     for event in events:
-        told = f"{event.kind}  {details_of(event.fields)}".rstrip()
-        lines.append(f"{clock_time(event.at_ms):<13} {diagram_row(event, nodes, width)}  {told}")
+        row = diagram_row(event, nodes, width)
+        lines.append(f"{clock_time(event.at_ms):<13} {row}  {told_by(event)}")
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -129,7 +134,7 @@ def timeline_svg(
         x = x_of[name]
         parts.append(
             f'<text x="{x}" y="{_ROW_PX}" text-anchor="middle" font-weight="bold" '
-            f'fill="{color_of[name]}">{html.escape(name)}</text>'
+            f'fill="{color_of[name]}">{html.escape(printable(name))}</text>'
             f'<line x1="{x}" y1="{_ROW_PX + 6}" x2="{x}" y2="{height}" stroke="#cccccc"/>'
         )
     text_x = _LEFT_PX + _COLUMN_PX * len(nodes) + 8
@@ -155,7 +160,7 @@ def _svg_row(
     color_of: Mapping[str, str],
     text_x: int,
 ) -> str:
-    told = html.escape(f"{event.kind}  {details_of(event.fields)}".rstrip())
+    told = html.escape(told_by(event))
     row = f'<text x="8" y="{y + 4}" fill="#666666">{clock_time(event.at_ms)}</text>'
     row += f'<text x="{text_x}" y="{y + 4}">{told}</text>'
     if event.node not in x_of:

@@ -15,7 +15,7 @@ from kvctl.tui.glyphs import DIM, WARN
 from kvctl.tui.node_rows import age_text
 from kvctl.tui.page import Lookup, Page
 from kvctl.tui.scene import Scene
-from kvctl.tui.sibling_panes import siblings_text
+from kvctl.tui.sibling_panes import brief, sibling_lines
 from kvctl.tui.text_pane import TextPane
 from kvctl.view.feed import FeedKind
 from kvctl.view.observation import ConflictsSeen, KeyConflict
@@ -113,15 +113,15 @@ class ConflictsPage(Page):
         self._keys = {} if seen is None else {one.key: one for one in seen.keys}
         table.set_columns(_columns(self.app.size.width))
         table.set_empty(_why_empty(scene))
-        table.show([_row(one) for one in self._keys.values() if scene.matches(one.key)])
-        self.query_one("#siblings", TextPane).show(self._siblings_text(scene, seen))
+        table.show([_row(scene, one) for one in self._keys.values() if scene.matches(one.key)])
+        self.query_one("#siblings", TextPane).show_lines(self._sibling_lines(scene, seen))
 
-    def _siblings_text(self, scene: Scene, seen: ConflictsSeen | None) -> Text:
+    def _sibling_lines(self, scene: Scene, seen: ConflictsSeen | None) -> list[Text]:
         conflict = self.conflict
         if conflict is None or seen is None:
-            return Text()
+            return []
         pane = self.query_one("#siblings").size
-        text = siblings_text(
+        lines = sibling_lines(
             conflict,
             self._place(conflict),
             max(20, self.app.size.width),
@@ -129,10 +129,11 @@ class ConflictsPage(Page):
             max(3, pane.height - 1),
         )
         age = age_text(max(0, scene.now_ms - seen.at_ms))
-        text.append(f"\nas of {age} ago", DIM)
+        text = Text(end="")
+        text.append(f"as of {age} ago", DIM)
         if seen.has_more:
             text.append(f"; only the first {len(seen.keys)} keys are listed", WARN)
-        return text
+        return [*lines, text]
 
     def _place(self, conflict: KeyConflict) -> int:
         """The place of the chosen version; another key begins with its first."""
@@ -207,22 +208,15 @@ def _columns(width: int) -> tuple[Column, ...]:
     return (key, versions, dots._replace(width=max(20, left)))
 
 
-def _row(conflict: KeyConflict) -> Row:
+def _row(scene: Scene, conflict: KeyConflict) -> Row:
     dots = "  ".join(
-        f"{version.dot[0]}:{version.dot[1]}={_brief(version.value)}"
+        f"{version.dot[0]}:{version.dot[1]}={brief(version, scene.glyphs)}"
         for version in conflict.versions
     )
     return Row(
         conflict.key,
         (Cell(conflict.key, "bold"), Cell(str(len(conflict.versions)), WARN), Cell(dots)),
     )
-
-
-def _brief(value: str | None) -> str:
-    if value is None:
-        return "(deleted)"
-    first = value[:24].split("\n", 1)[0]
-    return "".join(one if one.isprintable() else "?" for one in first)
 
 
 def _why_empty(scene: Scene) -> str:

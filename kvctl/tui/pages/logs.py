@@ -8,7 +8,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from kvctl.tui.cluster_reader import LOG_LINES_MAX, STAMP_LENGTH, LogLine
 from kvctl.tui.fixed_table import SCROLLBAR_WIDTH, Cell, Column, Row
@@ -16,6 +15,8 @@ from kvctl.tui.glyphs import BAD, DIM, PLAIN, WARN, color_of_node
 from kvctl.tui.page import Lookup, Page
 from kvctl.tui.scene import Scene
 from kvctl.tui.tail_table import TailTable
+from kvctl.tui.text_pane import TextPane
+from kvctl.tui.wrapped_text import WrappedText
 from kvctl.view.feed import FeedKind
 from kvctl.view.state import ClusterView
 
@@ -59,9 +60,9 @@ class LogsPage(Page):
 
     def compose(self) -> ComposeResult:
         """Whose log it is, the lines, and one of them in full."""
-        yield Static("", id="log-nodes")
+        yield TextPane(id="log-nodes")
         yield TailTable((), empty="reading ...", id="log-lines")
-        yield Static("", id="log-line", markup=False)
+        yield WrappedText(id="log-line")
 
     # ------------------------------------------------------------ reading
 
@@ -112,11 +113,11 @@ class LogsPage(Page):
             self._texts = {_key(line): line.text for line in lines}
             table.set_empty(_why_empty(scene, bool(self._lines)))
             table.show([_row(scene, line) for line in lines])
-            self.query_one("#log-nodes", Static).update(self._choices(), layout=False)
+            self.query_one("#log-nodes", TextPane).show_lines([self._choices()])
         text = self._texts.get(table.cursor_key, "")
         if text != self._line:
             self._line = text
-            self.query_one("#log-line", Static).update(_printable(text))
+            self.query_one("#log-line", WrappedText).show(text)
 
     @property
     def _newest(self) -> str:
@@ -145,13 +146,9 @@ def _row(scene: Scene, line: LogLine) -> Row:
         (
             Cell(line.at[_TIME], DIM),
             Cell(line.node, color_of_node(scene.places.get(line.node, 0))),
-            Cell(_printable(rest), level),
+            Cell(rest, level),
         ),
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _why_empty(scene: Scene, is_read: bool) -> str:

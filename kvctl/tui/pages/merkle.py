@@ -204,7 +204,7 @@ class MerklePage(Page):
             ]
         )
         seen = self._seen if self._seen is not None and self._seen.place == self.place else None
-        self.query_one("#tree-path", TextPane).show(self._path_text(scene, seen))
+        self.query_one("#tree-path", TextPane).show_lines(self._path_lines(scene, seen))
         tree = self.query_one("#tree", FixedTable)
         tree.set_columns(_tree_columns(self.place, self.app.size.width))
         tree.show([] if seen is None else _tree_rows(seen))
@@ -212,29 +212,28 @@ class MerklePage(Page):
             tree.move_to(self._wanted_row)
             self._wanted_row = ""
 
-    def _path_text(self, scene: Scene, seen: LevelSeen | None) -> Text:
+    def _path_lines(self, scene: Scene, seen: LevelSeen | None) -> list[Text]:
         """Where one is, and a sign for each child: which of them differ."""
         place = self.place
         if place is None:
-            return Text()
+            return []
         arrow = f" {scene.glyphs.arrow} "
-        text = Text(no_wrap=True, end="")
+        text, below = Text(end=""), Text(end="")
         text.append(f"{place.pair[0]} and {place.pair[1]}: ", DIM)
         text.append(arrow.join(place.path), "bold")
         if seen is None:
             is_replay = scene.kind is FeedKind.REPLAY
-            text.append("\na recording has no trees" if is_replay else "\nasking both ...", DIM)
+            below.append("a recording has no trees" if is_replay else "asking both ...", DIM)
         elif seen.problem:
-            text.append(f"\n{seen.problem}", WARN)
+            below.append(seen.problem, WARN)
         else:
             listed = len(seen.children) + len(seen.keys)
             style = WARN if seen.differing else OK
             text.append(f"  {seen.differing} of {listed} differ", style)
-            text.append("\n")
             full, empty = scene.glyphs.bar
             for child in seen.children[: self.app.size.width]:
-                text.append(empty if child.is_equal else full, DIM if child.is_equal else BAD)
-        return text
+                below.append(empty if child.is_equal else full, DIM if child.is_equal else BAD)
+        return [text, below]
 
 
 def _latest(view: ClusterView, pair: Pair) -> MerklePairView | None:

@@ -126,11 +126,12 @@ def _walk_lines(walk: KeyWalk, scene: Scene) -> tuple[tuple[str, str], ...]:
     lines = [(clipped(walk.key), "bold"), (f"partition {walk.partition}", DIM)]
     for slot in walk.slots:
         if slot.node is None:
-            lines.append((f"{arrow} {slot.primary} is away", BAD))
+            lines.append((clipped(f"{arrow} {slot.primary} is away"), BAD))
         elif slot.hinted:
-            lines.append((f"{arrow} {slot.node} for {slot.primary}", WARN))
+            lines.append((clipped(f"{arrow} {slot.node} for {slot.primary}"), WARN))
         else:
-            lines.append((f"{arrow} {slot.node}", color_of_node(scene.places[slot.primary])))
+            color = color_of_node(scene.places[slot.primary])
+            lines.append((clipped(f"{arrow} {slot.node}"), color))
     if walk.fallbacks:
         lines.append((clipped(f"then {' '.join(walk.fallbacks)}"), DIM))
     return tuple(lines)

@@ -7,15 +7,16 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from kvctl.errors import HomeError
+from kvctl.text.cells import steady, width_of
 from kvctl.tui.exports import write_new_file
 from kvctl.tui.fixed_table import SCROLLBAR_WIDTH, Cell, Column, Row
 from kvctl.tui.glyphs import BAD, DIM, OK, PLAIN, WARN, color_of_node
 from kvctl.tui.page import Lookup, Page
 from kvctl.tui.scene import Scene
 from kvctl.tui.tail_table import TailTable
+from kvctl.tui.wrapped_text import WrappedText
 from kvctl.view.happened_before import (
     SHIVIZ_PATTERN,
     Histories,
@@ -87,14 +88,14 @@ class TimelinePage(Page):
         self._shows: tuple[object, ...] = ()
         """What the rows were made of."""
         self._histories = Histories(())
-        self._detail = Text()
+        self._detail: list[Text] = []
         self._past: list[TimelineEvent] | None = None
         """What happened before the dashboard began, None until it was read."""
 
     def compose(self) -> ComposeResult:
         """The diagram, and the event under the cursor in full."""
         yield TailTable((), empty="nothing happened yet", id="events")
-        yield Static("", id="event")
+        yield WrappedText(id="event")
 
     @property
     def event(self) -> TimelineEvent | None:
@@ -141,10 +142,10 @@ class TimelinePage(Page):
         if not _is_same(shows, self._shows):
             self._shows = shows
             self._show_events(scene, table, column_width)
-        text = self._detail_text(scene, table)
-        if text != self._detail:
-            self._detail = text
-            self.query_one("#event", Static).update(text, layout=False)
+        detail = self._detail_lines(scene, table)
+        if detail != self._detail:
+            self._detail = detail
+            self.query_one("#event", WrappedText).show(*detail, layout=False)
 
     def _show_events(self, scene: Scene, table: TailTable, column_width: int) -> None:
         events = self._all_events(scene.view)
@@ -158,16 +159,16 @@ class TimelinePage(Page):
         table.set_empty("no event matches" if events else "nothing happened yet")
         table.show(list(self._rows.values()))
 
-    def _detail_text(self, scene: Scene, table: TailTable) -> Text:
+    def _detail_lines(self, scene: Scene, table: TailTable) -> list[Text]:
         event = self.event
         if event is None:
-            return Text()
-        text = Text(end="")
-        text.append(f"{clock_time(event.at_ms)} {event.node} {event.kind}", "bold")
-        text.append(f"  generation {event.generation}, event {event.seq}", DIM)
+            return []
+        head, text = Text(end=""), Text(end="")
+        head.append(f"{clock_time(event.at_ms)} {event.node} {event.kind}", "bold")
+        head.append(f"  generation {event.generation}, event {event.seq}", DIM)
         if not table.follows:
-            text.append("  standing still, End follows", WARN)
-        text.append("\nCLOCK ", DIM)
+            head.append("  standing still, End follows", WARN)
+        text.append("CLOCK ", DIM)
         text.append(clock_text(event.clock) or "not known: it happened before this dashboard began")
         if own_count(event):
             led_by = [
@@ -179,8 +180,7 @@ class TimelinePage(Page):
                 text.append(", ".join(led_by))
         if scene.view.events_missed:
             text.append(f"  {scene.view.events_missed} events were missed", WARN)
-        text.append(f"\n{details_of(event.fields)}")
-        return text
+        return [head, text, Text(details_of(event.fields))]
 
     def on_fixed_table_cursor_moved(self) -> None:
         """Another event."""
@@ -234,7 +234,7 @@ def _passes(scene: Scene, event: TimelineEvent) -> bool:
 
 def _column_width(nodes: tuple[str, ...], width: int) -> int:
     """As wide as the longest name, narrower if the columns would take more than half."""
-    widest = max([3, *(len(name) + 1 for name in nodes)])
+    widest = max([3, *(width_of(steady(name)) + 1 for name in nodes)])
     return max(2, min(widest + 1, width // 2 // max(1, len(nodes))))
 
 
