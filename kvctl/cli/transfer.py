@@ -127,6 +127,7 @@ class Loader:
             try:
                 for value in record.versions:
                     batch.check(record.key, value)
+                batch.check_siblings(record.versions)
             except InvalidRequestError as error:
                 self._refuse(number, record.key, error)
                 return

@@ -21,7 +21,7 @@ when the first is done, whatever its outcome. Requests of different keys overtak
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 
 from kvctl.client.request import Pending, PendingGet, PendingPut
@@ -152,6 +152,10 @@ class Batch:
         self._builder.key_bytes(key)
         if value is not None:
             self._builder.value_bytes(value)
+
+    def check_siblings(self, values: Sequence[bytes | None]) -> None:
+        """Raise what a node would raise if a key had these siblings."""
+        self._builder.check_siblings(values)
 
     def wait(self) -> None:
         """Block until nothing is outstanding."""

@@ -8,7 +8,7 @@ travels. Everything wrong raises `InvalidRequestError` or its kin: definitely no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from random import SystemRandom
 
 import msgspec
@@ -33,6 +33,10 @@ _STAMP_S = 0.001
 _REPAIRS = {"async": int(RepairMode.ASYNC), "blocking": int(RepairMode.BLOCKING)}
 
 
+SIBLING_BYTES = 256
+"""More than a sibling takes besides its value."""
+
+
 class RequestBuilder:
     """Makes the requests of one client instance, numbered and stamped."""
 
@@ -43,6 +47,7 @@ class RequestBuilder:
         self._cluster_id = config.cluster_id
         self._key_bytes_max = config.limits.key_bytes_max
         self._value_bytes_max = config.limits.value_bytes_max
+        self._limits = config.limits
         self._n = config.quorum.n
         self._timeout_s = check_timeout(timeout_s)
         self._skew_s = config.timing.clock_skew_ms / 1000
@@ -265,6 +270,20 @@ class RequestBuilder:
                 hint="limits.value_bytes_max in the cluster's configuration sets it.",
             )
         return value
+
+    def check_siblings(self, values: Sequence[bytes | None]) -> None:
+        """Raises `TooLargeError` for more siblings than one key can have."""
+        limits = self._limits
+        if len(values) > limits.siblings_max:
+            raise TooLargeError(
+                f"the key would have {len(values)} siblings, the limit is {limits.siblings_max}."
+            )
+        size_bytes = sum(len(value) + SIBLING_BYTES for value in values if value is not None)
+        if size_bytes > limits.record_bytes_max:
+            raise TooLargeError(
+                f"the key's siblings would have {size_bytes} bytes together, the limit is "
+                f"{limits.record_bytes_max}."
+            )
 
     def replicas(self, letter: str, count: int) -> int:
         """An R or W of one request. Raises `InvalidRequestError` unless 1 <= count <= N."""

@@ -103,6 +103,10 @@ class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ConfigError(f"storage.{name} must be at least {least}.")
 
 
+RECORD_OVERHEAD_BYTES = 64 * 1024
+"""More than the clock of a record with one value takes."""
+
+
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A named limit for everything that could otherwise grow."""
 
@@ -126,6 +130,15 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hints pushed to one returning node per second, so that it is not flooded."""
     recent_requests_max: int = 32
     """Request ids remembered per key, so that retries do not apply twice."""
+
+    @property
+    def record_bytes_max(self) -> int:
+        """A put may not make a record larger than this by leaving siblings.
+
+        A record travels in one frame. Three sides of a partition may each bring it up to here, and
+        what they merge to can still be read and repaired.
+        """
+        return max(self.frame_bytes_max // 3, self.value_bytes_max + RECORD_OVERHEAD_BYTES)
 
     def validate(self, quorum_n: int) -> None:
         """Raises `ConfigError` when a limit is below what the protocol needs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +34,7 @@ def stored(*values: bytes | None, actor: str = "n1#1") -> StoredObject:
 
 
 VALUE_BYTES_MAX = 1024 * 1024
+SIBLINGS_MAX = 4
 
 
 class FakeClient:
@@ -126,6 +127,10 @@ class FakeBatch:
     def check(self, key: str, value: bytes | None) -> None:
         if value is not None and len(value) > VALUE_BYTES_MAX:
             raise TooLargeError(f"the value has {len(value)} bytes.")
+
+    def check_siblings(self, values: Sequence[bytes | None]) -> None:
+        if len(values) > SIBLINGS_MAX:
+            raise TooLargeError(f"the key would have {len(values)} siblings.")
 
     def put(
         self, key: str, value: bytes, *, on_done: Callable[[Any], None], **options: Any

@@ -275,3 +275,13 @@ def test_refusals_beyond_twenty_are_counted_and_not_printed(
     few = kvctl_command("load", *options, stdin=b"nonsense\n" * REFUSALS_NAMED_MAX)
     assert len(few.stderr.splitlines()) == REFUSALS_NAMED_MAX + 1
     assert "not named" not in few.stderr
+
+
+def test_a_record_of_too_many_siblings_is_refused_as_a_whole(
+    kvctl_command: Command, fake_client: FakeClient
+) -> None:
+    versions = ",".join(f'{{"value":"{number}"}}' for number in range(5))
+    done = kvctl_command("load", stdin=f'{{"key":"k","siblings":[{versions}]}}\n'.encode())
+    assert done.code == 1
+    assert "line 1 (k): the key would have 5 siblings." in done.stderr
+    assert not [name for name, _, _ in fake_client.calls if name == "put"]

@@ -206,7 +206,7 @@ class Replica:
 
         `copy`: the local copy, from a caller that has read it just now.
 
-        Raises `OverloadedError` (nothing stored) if the key already has too many siblings.
+        Raises `OverloadedError` (nothing stored) if it would have too many siblings, or too large.
         """
         if copy is None:
             local = self._read_or_lose(partition, key)
@@ -235,6 +235,8 @@ class Replica:
                 f"the key already has {len(stored.siblings)} siblings.",
                 hint="kvctl resolve KEY shows them; settle them first.",
             )
+        if len(minted.siblings) > 1:
+            self._check_size(minted)
         if len(minted.context.vector) > self._limits.clock_entries:
             minted = self._truncate(key, minted, actor, base)
         applied = (stamp_ms, *request, *dot, attempt, basis_of(superseded))
@@ -244,6 +246,16 @@ class Replica:
         else:
             answer = superseded.with_dot(*dot, stamp_ms)
         return Minted(record, dot, base, base_recent, len(minted.siblings), answer)
+
+    def _check_size(self, minted: StoredObject) -> None:
+        """Raises `OverloadedError` for a record that would not fit into a frame with others."""
+        size_bytes, most_bytes = len(encode_object(minted)), self._limits.record_bytes_max
+        if size_bytes > most_bytes:
+            raise OverloadedError(
+                f"the key's {len(minted.siblings)} siblings would have {size_bytes} bytes; "
+                f"the limit is {most_bytes}.",
+                hint="kvctl resolve KEY shows them; settle them first.",
+            )
 
     def _keep(
         self,
