@@ -159,6 +159,7 @@ def _watching(
         open_reader=lambda: _reader(name),
         recorder=recorder,
         ascii=ascii_only,
+        cluster_option=run.options.cluster or "",
     )
 
 

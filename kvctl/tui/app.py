@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from textual.app import SystemCommand
 from textual.binding import BindingType
+from textual.markup import escape
 from textual.screen import ModalScreen, Screen
 from textual.widgets import ContentSwitcher, Input, TextArea
 
@@ -57,6 +58,7 @@ class KvctlApp(WatchingApp):
         recorder: Recorder | None = None,
         ascii: bool = False,
         paints_per_s: float = PAINTS_PER_S,
+        cluster_option: str = "",
     ) -> None:
         """`open_handle` None: read-only. The rest is `WatchingApp`'s."""
         super().__init__(
@@ -66,6 +68,7 @@ class KvctlApp(WatchingApp):
             recorder=recorder,
             ascii=ascii,
             paints_per_s=paints_per_s,
+            cluster_option=cluster_option,
         )
         self._runner: DeedRunner | None = None
         if open_handle is not None:
@@ -165,7 +168,9 @@ class KvctlApp(WatchingApp):
         for page in PAGES:
             yield SystemCommand(page.NAME, page.SUMMARY, _call(self.action_show_page, page.NAME))
         for name, command in COMMANDS.items():
-            yield SystemCommand(command.usage, command.summary, _call(self._ask_command, name))
+            # Titles are markup there, in which `[ID]` would be a style.
+            usage = escape(command.usage)
+            yield SystemCommand(usage, command.summary, _call(self._ask_command, name))
 
     # ------------------------------------------------------------ commands
 
@@ -221,7 +226,7 @@ class KvctlApp(WatchingApp):
 
     def on_page_says(self, event: Page.Says) -> None:
         """A page has something to say."""
-        self.notify_line(event.sentence, DIM, event.hint)
+        self.notify_line(event.sentence, DIM, event.hint, event.command)
 
     def action_partition(self) -> None:
         """Plan a partition; what it would do is shown even when nothing can be done."""
@@ -234,7 +239,11 @@ class KvctlApp(WatchingApp):
                 self.do(deeds.planned(plan))
 
         dialog = PartitionDialog(
-            lambda: self.view, self._glyphs, random.Random(), self.page.selected_node
+            lambda: self.view,
+            self._glyphs,
+            random.Random(),
+            self.page.selected_node,
+            cluster=self.cluster_option,
         )
         self.push_screen(dialog, on_plan)
 
@@ -283,7 +292,10 @@ class KvctlApp(WatchingApp):
         """Do it now, or ask first if it would leave ranges without a write quorum."""
         runner = self._runner
         if runner is None:
-            self.notify_line("this dashboard is read-only.", DIM, f"{deed.command} does it.")
+            if isinstance(self._feed, ReplayFeed):
+                self.notify_line("a replay is read-only: it shows what was.", DIM)
+            else:
+                self.notify_line("this dashboard is read-only.", DIM, "does it.", deed.words)
             return
         after = None if undoing else deeds.worsened(self.view, deed)
         if after is None:
@@ -297,12 +309,14 @@ class KvctlApp(WatchingApp):
             if answer:
                 self._begin(runner, deed)
             else:
-                self.notify_line(f"{deed.command}: not done.", DIM)
+                self.notify_line("not done.", DIM, command=deed.words)
 
-        self.push_screen(ConfirmDialog(f"{deed.command}?", lines, yes="Do it"), on_answer)
+        self.push_screen(
+            ConfirmDialog(deed.words, lines, yes="Do it", cluster=self.cluster_option), on_answer
+        )
 
     def _begin(self, runner: DeedRunner, deed: Deed) -> None:
-        self.notify_line(f"{deed.command} ...", DIM)
+        self.notify_line("under way ...", DIM, command=deed.words)
         runner.begin(deed)
 
     def _on_deed_done(self, deed: Deed, done: Outcome | Exception) -> None:
@@ -315,14 +329,14 @@ class KvctlApp(WatchingApp):
             return
         if isinstance(done, Exception):
             raise done
-        hint = f"[{deed.command}]"
+        hint = ""
         if done.undo is not None and self._runner is not None:
             self._runner.remember(done.undo)
-            hint += "  u undoes it"
+            hint = "u undoes it"
         if done.operation is not None:
             self.query_one(OverviewPage).walk("")
             self.observe(done.operation)
-        self.notify_line(done.sentence, OK, hint)
+        self.notify_line(done.sentence, OK, hint, deed.words)
         self.paint()
 
 

@@ -8,12 +8,12 @@ be typed or left out.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from kvctl.cluster.fault_links import described_links
+from kvctl.text.shell_words import words_of
 from kvctl.tui import deeds, replica_deeds
 from kvctl.tui.deeds import Deed
 from kvctl.view.state import ClusterView
@@ -77,7 +77,7 @@ def _link(words: Sequence[str], view: ClusterView) -> list[Deed]:
     if not described or "--drop" not in words:
         raise InvalidRequestError(
             "link takes links and --drop here.",
-            hint="link n1>n2 --drop; the command line has delay and loss, too.",
+            hint="link 'n1>n2' --drop; the command line has delay and loss, too.",
         )
     return [deeds.link(described_links(tuple(view.nodes), described), described)]
 
@@ -139,6 +139,11 @@ def _one_key(words: Sequence[str]) -> str:
 def _put(words: Sequence[str], view: ClusterView) -> list[Deed]:
     if len(words) != 2:
         raise InvalidRequestError("put takes a key and a value.", hint="put greeting hello")
+    if words[1] == "-":
+        raise InvalidRequestError(
+            "- stands for standard input, which a dashboard has not.",
+            hint="kvctl put KEY - reads it.",
+        )
     return [deeds.put(words[0], words[1])]
 
 
@@ -151,7 +156,7 @@ COMMANDS: dict[str, Command] = {
     "restart": Command("restart NODE...", "stop and start", _for_each_node(deeds.restart)),
     "partition": Command("partition n1,n2 n3,n4", "cut the links between groups", _partition),
     "isolate": Command("isolate NODE...", "cut nodes off from all others", _isolate),
-    "link": Command("link n1>n2 --drop", "cut single links", _link),
+    "link": Command("link 'n1>n2' --drop", "cut single links", _link),
     "heal": Command("heal [ID]", "lift one fault, or all", _heal),
     "hints": Command("hints [hold|release]", "stop or resume handing hints on", _hints),
     "handoff": Command("handoff [NODE...]", "push hints now", _of_nodes(replica_deeds.push)),
@@ -172,11 +177,11 @@ COMMANDS: dict[str, Command] = {
 def parse_command(text: str, view: ClusterView, pages: Sequence[str]) -> list[Deed] | Show:
     """What a typed line means. Raises `InvalidRequestError` with a sentence and a hint."""
     try:
-        words = shlex.split(text)
+        words = words_of(text)
     except ValueError as error:
         raise InvalidRequestError("a quotation mark is missing.") from error
     if words and words[0] == "kvctl":
-        words = words[1:]
+        words = _without_cluster(words[1:], view)
     if not words:
         raise InvalidRequestError("type a command.", hint="help lists them.")
     name = words[0]
@@ -189,4 +194,17 @@ def parse_command(text: str, view: ClusterView, pages: Sequence[str]) -> list[De
             f"there is no command {name!r}.",
             hint=f"did you mean {close[0]}?" if close else "help lists them.",
         )
-    return command.parse(words[1:], view)
+    arguments = words[1:]
+    if "--" in arguments:
+        # Only arguments stand behind it; here it means nothing more.
+        arguments.remove("--")
+    return command.parse(arguments, view)
+
+
+def _without_cluster(words: list[str], view: ClusterView) -> list[str]:
+    """Commands that were copied may name their cluster; this one is the only one here."""
+    if words[:1] != ["-c"]:
+        return words
+    if words[1:2] != [view.cluster]:
+        raise InvalidRequestError(f"this dashboard watches {view.cluster}, no other cluster.")
+    return words[2:]

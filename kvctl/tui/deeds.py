@@ -1,17 +1,18 @@
 """Deeds: what can be done to the cluster from the dashboard, each with the command that does it.
 
-A deed is a value: its command as a person would type it, what to call, which nodes or links it
-takes away, and what undoes it. So a deed can be shown before it is done, judged (`worsened`), done
-in a thread, and undone.
+A deed is a value: the words of its command as a person would type it, what to call, which nodes or
+links it takes away, and what undoes it. So a deed can be shown before it is done, judged
+(`worsened`), done in a thread, and undone.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from kvctl.text.cells import cut_middle, steady
+from kvctl.text.command_lines import command_words
 from kvctl.tui.cluster_handle import ClusterHandle
 from kvctl.view.condition import cut_links, reach_of, serving_nodes
 from kvctl.view.observation import OperationSeen
@@ -19,6 +20,8 @@ from kvctl.view.partition_plan import PartitionPlan
 from kvctl.view.quorum_outlook import ClusterOutlook, cluster_outlook
 from kvctl.view.state import ClusterView
 from kvctl_node.config import QuorumConfig
+
+BRIEF_WIDTH = 40
 
 
 class Outcome(NamedTuple):
@@ -32,8 +35,8 @@ class Outcome(NamedTuple):
 class Deed(NamedTuple):
     """Something to do."""
 
-    command: str
-    """The kvctl command that does the same."""
+    words: tuple[str, ...]
+    """The words after `kvctl` of the command that does the same; none if no command can say it."""
     perform: Callable[[ClusterHandle], Outcome]
     """Blocks; raises `StoreError`."""
     takes_nodes: frozenset[str] = frozenset()
@@ -49,7 +52,7 @@ def kill(node: str) -> Deed:
         handle.kill(node)
         return Outcome(f"{node} was killed.", start(node))
 
-    return Deed(f"kvctl kill {node}", perform, frozenset({node}))
+    return Deed(command_words("kill", [node]), perform, frozenset({node}))
 
 
 def start(node: str) -> Deed:
@@ -59,7 +62,7 @@ def start(node: str) -> Deed:
         handle.start(node)
         return Outcome(f"{node} was started.", kill(node))
 
-    return Deed(f"kvctl start {node}", perform)
+    return Deed(command_words("start", [node]), perform)
 
 
 def stop(node: str) -> Deed:
@@ -69,7 +72,7 @@ def stop(node: str) -> Deed:
         handle.stop(node)
         return Outcome(f"{node} was stopped.", start(node))
 
-    return Deed(f"kvctl stop {node}", perform, frozenset({node}))
+    return Deed(command_words("stop", [node]), perform, frozenset({node}))
 
 
 def pause(node: str) -> Deed:
@@ -79,7 +82,7 @@ def pause(node: str) -> Deed:
         handle.pause(node)
         return Outcome(f"{node} was paused.", resume(node))
 
-    return Deed(f"kvctl pause {node}", perform, frozenset({node}))
+    return Deed(command_words("pause", [node]), perform, frozenset({node}))
 
 
 def resume(node: str) -> Deed:
@@ -89,7 +92,7 @@ def resume(node: str) -> Deed:
         handle.resume(node)
         return Outcome(f"{node} goes on.", pause(node))
 
-    return Deed(f"kvctl resume {node}", perform)
+    return Deed(command_words("resume", [node]), perform)
 
 
 def restart(node: str) -> Deed:
@@ -99,7 +102,7 @@ def restart(node: str) -> Deed:
         handle.restart(node)
         return Outcome(f"{node} was restarted.")
 
-    return Deed(f"kvctl restart {node}", perform)
+    return Deed(command_words("restart", [node]), perform)
 
 
 def partition(groups: Sequence[Sequence[str]], everyone: Sequence[str]) -> Deed:
@@ -114,8 +117,8 @@ def partition(groups: Sequence[Sequence[str]], everyone: Sequence[str]) -> Deed:
     def perform(handle: ClusterHandle) -> Outcome:
         return _cut(handle.partition(groups), "the network is cut")
 
-    text = " ".join(",".join(group) for group in groups)
-    return Deed(f"kvctl partition {text}", perform, takes_links=links)
+    words = command_words("partition", [",".join(group) for group in groups])
+    return Deed(words, perform, takes_links=links)
 
 
 def isolate(nodes: Sequence[str], everyone: Sequence[str]) -> Deed:
@@ -131,7 +134,7 @@ def isolate(nodes: Sequence[str], everyone: Sequence[str]) -> Deed:
     def perform(handle: ClusterHandle) -> Outcome:
         return _cut(handle.isolate(nodes), f"{', '.join(nodes)} cut off")
 
-    return Deed(f"kvctl isolate {' '.join(nodes)}", perform, takes_links=links)
+    return Deed(command_words("isolate", nodes), perform, takes_links=links)
 
 
 def link(links: Iterable[tuple[str, str]], words: Sequence[str]) -> Deed:
@@ -140,7 +143,7 @@ def link(links: Iterable[tuple[str, str]], words: Sequence[str]) -> Deed:
     def perform(handle: ClusterHandle) -> Outcome:
         return _cut(handle.cut_links(words), f"{' '.join(words)} cut")
 
-    return Deed(f"kvctl link {shlex.join(words)} --drop", perform, takes_links=frozenset(links))
+    return Deed(command_words("link", words, ["--drop"]), perform, takes_links=frozenset(links))
 
 
 def planned(plan: PartitionPlan) -> Deed:
@@ -161,7 +164,7 @@ def heal(fault_id: str = "") -> Deed:
         lifted = handle.heal(fault_id)
         return Outcome(f"{lifted} fault{'' if lifted == 1 else 's'} lifted.")
 
-    return Deed(f"kvctl heal {fault_id}".rstrip(), perform)
+    return Deed(command_words("heal", [fault_id] if fault_id else []), perform)
 
 
 def set_quorum(
@@ -184,7 +187,7 @@ def set_quorum(
         back = set_quorum(after, r=before.r, w=before.w, mode=before.mode)
         return Outcome(f"now {', '.join(words)}.", back)
 
-    return Deed(f"kvctl config set {' '.join(words)}", perform, quorum=after)
+    return Deed(command_words("config set", words), perform, quorum=after)
 
 
 def put(key: str, value: str) -> Deed:
@@ -194,7 +197,7 @@ def put(key: str, value: str) -> Deed:
         operation = handle.put(key, value)
         return Outcome(_told(operation), operation=operation)
 
-    return Deed(f"kvctl put {key} {value}", perform)
+    return Deed(command_words("put", [key, value]), perform)
 
 
 def get(key: str) -> Deed:
@@ -202,9 +205,9 @@ def get(key: str) -> Deed:
 
     def perform(handle: ClusterHandle) -> Outcome:
         operation, shown = handle.get(key)
-        return Outcome(f"{key}: {shown}.", operation=operation)
+        return Outcome(f"{brief_text(key)}: {brief_text(shown)}.", operation=operation)
 
-    return Deed(f"kvctl get {key}", perform)
+    return Deed(command_words("get", [key]), perform)
 
 
 def delete(key: str) -> Deed:
@@ -214,13 +217,19 @@ def delete(key: str) -> Deed:
         operation = handle.delete(key)
         return Outcome(_told(operation), operation=operation)
 
-    return Deed(f"kvctl del {key}", perform)
+    return Deed(command_words("del", [key]), perform)
 
 
 def _told(operation: OperationSeen) -> str:
-    told = f"{operation.op} {operation.key}: acknowledged by {', '.join(operation.answered)}"
+    told = f"{operation.op} {brief_text(operation.key)}: acknowledged by "
+    told += ", ".join(operation.answered)
     stand_ins = [f"{holder} for {primary}" for holder, primary in operation.hinted.items()]
     return told + (f"; {', '.join(stand_ins)}." if stand_ins else ".")
+
+
+def brief_text(text: str) -> str:
+    """A key or a value within a sentence; what is left out of its middle leaves a mark."""
+    return cut_middle(steady(text[:BRIEF_WIDTH] + text[BRIEF_WIDTH:][-BRIEF_WIDTH:]), BRIEF_WIDTH)
 
 
 # ---------------------------------------------------------------- what a deed would do

@@ -11,6 +11,12 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from kvctl.text.command_lines import command_rows
+from kvctl.tui.wrapped_text import WrappedText
+
+COMMAND_WIDTH = 68
+"""What a dialog has room for in a line, even on a screen of 72 columns."""
+
 
 class ConfirmDialog(ModalScreen[bool]):
     """Shows what would happen and asks. Cancel has the focus; escape cancels."""
@@ -29,17 +35,20 @@ class ConfirmDialog(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "other button", show=False),
     ]
 
-    def __init__(self, question: str, lines: Sequence[str], *, yes: str) -> None:
+    def __init__(
+        self, command: Sequence[str], lines: Sequence[str], *, yes: str, cluster: str = ""
+    ) -> None:
+        """`command` are the words after `kvctl` of what would be done."""
         super().__init__()
-        self._question = question
+        self._command = command_rows(command, cluster, width=COMMAND_WIDTH)
         self._lines = lines
         self._yes = yes
 
     def compose(self) -> ComposeResult:
-        """Question, consequences, buttons."""
+        """What would be done, its consequences, buttons."""
         with Vertical():
-            yield Static(self._question, markup=False, id="question")
-            yield Static("\n".join(self._lines), markup=False, id="consequences")
+            yield WrappedText(*self._command, id="question")
+            yield WrappedText(*self._lines, id="consequences")
             with Horizontal():
                 yield Button("Cancel", id="cancel")
                 yield Button(self._yes, id="yes", variant="warning")

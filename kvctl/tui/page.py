@@ -12,7 +12,7 @@ shows, it looks up while it is shown (`lookup`, `take`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.containers import Container
@@ -54,12 +54,13 @@ class Page(Container):
         """`lookup` wants to be asked now."""
 
     class Says(Message):
-        """A sentence for the line above the keys, and a hint."""
+        """A sentence for the line above the keys, a hint, and the words of a command."""
 
-        def __init__(self, sentence: str, hint: str = "") -> None:
+        def __init__(self, sentence: str, hint: str = "", command: Sequence[str] = ()) -> None:
             super().__init__()
             self.sentence = sentence
             self.hint = hint
+            self.command = command
 
     def __init__(self) -> None:
         super().__init__(id=f"page-{self.NAME}")

@@ -15,10 +15,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
+from kvctl.text.command_lines import command_rows
+from kvctl.tui.dialogs import COMMAND_WIDTH
 from kvctl.tui.glyphs import BAD, DIM, OK, WARN, Glyphs
 from kvctl.tui.link_matrix import GroupPane, LinkMatrix, Planned
+from kvctl.tui.wrapped_text import WrappedText
 from kvctl.view import partition_plan
 from kvctl.view.condition import cut_links, reach_of, serving_nodes
 from kvctl.view.partition_plan import PartitionPlan, reach_after
@@ -54,34 +56,43 @@ class PartitionDialog(ModalScreen[PartitionPlan | None]):
     ]
 
     def __init__(
-        self, view: Callable[[], ClusterView], glyphs: Glyphs, rng: Random, node: str = ""
+        self,
+        view: Callable[[], ClusterView],
+        glyphs: Glyphs,
+        rng: Random,
+        node: str = "",
+        *,
+        cluster: str = "",
     ) -> None:
-        """`view` gives the cluster as it is; `node` is where the cursor begins."""
+        """`view` gives the cluster as it is; `node` is where the cursor begins.
+
+        `cluster` is what the command has to name, if anything.
+        """
         super().__init__()
         self._view = view
         self._glyphs = glyphs
         self._rng = rng
+        self._cluster = cluster
         names = tuple(view().nodes)
         self.plan = partition_plan.whole(names)
         self._groups = GroupPane(self.plan)
         if node in names:
             self._groups.cursor = names.index(node)
         self._matrix = LinkMatrix(self.plan, glyphs)
-        self._preview = Text()
+        self._preview: list[Text] = []
 
     def compose(self) -> ComposeResult:
         """Groups and links, what they would do, and the keys."""
         with Vertical():
-            yield Static("Partition the network", id="title")
+            yield WrappedText("Partition the network", id="title")
             with VerticalScroll(id="planning", can_focus=False), Horizontal():
                 yield self._groups
                 yield self._matrix
-            yield Static("", id="preview")
-            yield Static(
-                "h halves  m majority  i isolate one  b bridge  r random  c clear\n"
+            yield WrappedText(id="preview")
+            yield WrappedText(
+                "h halves  m majority  i isolate one  b bridge  r random  c clear",
                 "tab groups or links  enter cuts  escape leaves it",
                 id="dialog-keys",
-                markup=False,
             )
 
     def on_mount(self) -> None:
@@ -131,30 +142,36 @@ class PartitionDialog(ModalScreen[PartitionPlan | None]):
 
     def renew(self) -> None:
         """Work out what the plan would do to the cluster as it is now."""
-        text = self._preview_text(self._view())
-        if text != self._preview or text.spans != self._preview.spans:
-            self._preview = text
-            self.query_one("#preview", Static).update(text)
+        lines = self._preview_lines(self._view())
+        if [_styled(one) for one in lines] != [_styled(one) for one in self._preview]:
+            self._preview = lines
+            self.query_one("#preview", WrappedText).show(*lines)
 
-    def _preview_text(self, view: ClusterView) -> Text:
+    def _preview_lines(self, view: ClusterView) -> list[Text]:
         if view.ring is None:
-            return Text("the ring is not known yet", DIM)
+            return [Text("the ring is not known yet", DIM)]
         reach = reach_after(self.plan, reach_of(serving_nodes(view), cut_links(view)))
         outlook = cluster_outlook(view.ring, view.quorum, reach)
-        text = Text(end="")
-        text.append(self.plan.command() or "nothing is cut", "bold")
+        command = command_rows(self.plan.words(), self._cluster, width=COMMAND_WIDTH)
         quorum = view.quorum
-        text.append(f"\nN={quorum.n} R={quorum.r} W={quorum.w} {quorum.mode}: ", DIM)
+        text = Text(f"N={quorum.n} R={quorum.r} W={quorum.w} {quorum.mode}: ", DIM)
         text.append(f"{outlook.full} ranges full, ", OK if outlook.full else DIM)
         text.append(f"{outlook.degraded} degraded, ", WARN if outlook.degraded else DIM)
         text.append(f"{outlook.no_write} without write quorum", BAD if outlook.no_write else DIM)
+        lines = [Text(row, "bold") for row in command or ["nothing is cut"]]
+        lines.append(text)
         for side in outlook.sides[:SIDES_SHOWN_MAX]:
-            text.append(f"\n{describe_side(side)}", _style_of(side))
+            lines.append(Text(describe_side(side), _style_of(side)))
         if len(outlook.sides) > SIDES_SHOWN_MAX:
-            text.append(f"\nand {len(outlook.sides) - SIDES_SHOWN_MAX} sides more", DIM)
+            lines.append(Text(f"and {len(outlook.sides) - SIDES_SHOWN_MAX} sides more", DIM))
         if not outlook.sides:
-            text.append("\nno node answers", BAD)
-        return text
+            lines.append(Text("no node answers", BAD))
+        return lines
+
+
+def _styled(line: Text) -> tuple[object, ...]:
+    """What tells two lines apart: equal texts may have other colours."""
+    return line.plain, line.style, line.spans
 
 
 def _style_of(side: SideOutlook) -> str:

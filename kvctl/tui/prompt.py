@@ -5,12 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
+
+from kvctl.text.cells import steady, width_of
+
+SIGN = "?"
+
+
+class SteadyInput(Input):
+    """Shows a sign of one cell for each character that cannot be drawn; its value is as typed."""
+
+    @property
+    def _value(self) -> Text:
+        """What is drawn."""
+        return Text(_in_signs(self.value), no_wrap=True, overflow="ignore", end="")
+
+    def _position_to_cell(self, position: int) -> int:
+        """Where in it a character stands."""
+        return width_of(_in_signs(self.value[:position]))
+
+
+def _in_signs(text: str) -> str:
+    """As many characters, each of certain width."""
+    return "".join(one if steady(f"a{one}") == f"a{one}" else SIGN for one in text)
 
 
 class PromptLine(Horizontal):
@@ -32,7 +55,7 @@ class PromptLine(Horizontal):
     def compose(self) -> ComposeResult:
         """What is asked, and where to type."""
         yield Static("", markup=False, id="prompt-label")
-        yield Input(id="prompt-input", compact=True, select_on_focus=False)
+        yield SteadyInput(id="prompt-input", compact=True, select_on_focus=False)
 
     def ask(
         self,

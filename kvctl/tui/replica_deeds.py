@@ -6,62 +6,63 @@ not shown: the key is read again first, and written with the context of that rea
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 
+from kvctl.text.command_lines import command_words
 from kvctl.tui.cluster_handle import Choice, ClusterHandle, Dot
-from kvctl.tui.deeds import Deed, Outcome
+from kvctl.tui.deeds import Deed, Outcome, brief_text
 from kvctl.view.observation import KeyConflict
 from kvctl.view.sibling_clocks import joined_lines
 
 
 def take(conflict: KeyConflict, dot: Dot) -> Deed:
     """Keep one version; if it is a tombstone, the key is deleted."""
-    command = f"kvctl resolve {quoted(conflict.key)} --pick {dot[0]}:{dot[1]}"
-    return _settled(conflict, command, lambda values: values[dot])
+    words = _resolve(conflict, "--pick", f"{dot[0]}:{dot[1]}")
+    return _settled(conflict, words, lambda values: values[dot])
 
 
 def merge(conflict: KeyConflict) -> Deed:
-    """Join the lines of all versions, each line once; tombstones have none."""
+    """Join the lines of all versions; tombstones have none.
+
+    No command can say it if a value is not known whole, for it would have to hold what comes out.
+    """
 
     def choose(values: Mapping[Dot, bytes | None]) -> bytes:
         return joined_lines([value for _, value in sorted(values.items()) if value is not None])
 
-    shown = [version.value for version in conflict.versions if version.value is not None]
-    joined = joined_lines([value.encode("utf-8") for value in shown]).decode("utf-8")
-    if not all(version.is_whole_text for version in conflict.versions):
-        joined = "..."  # a command line is no place for what is not text, or is that long
-    command = f"kvctl resolve {quoted(conflict.key)} --value {quoted(joined)}"
-    return _settled(conflict, command, choose)
+    words: tuple[str, ...] = ()
+    if all(version.is_whole_text for version in conflict.versions):
+        words = _resolve(conflict, "--value", joined_text(conflict))
+    return _settled(conflict, words, choose)
 
 
-def quoted(text: str) -> str:
-    """The text as one word of a shell's command line, and always on one line."""
-    if text.isprintable():
-        return shlex.quote(text)
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    for character, escape in (("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
-        escaped = escaped.replace(character, escape)
-    shown = "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped)
-    return f"$'{shown}'"
+def joined_text(conflict: KeyConflict) -> str:
+    """The joined lines of what is shown, in the order in which they will be written."""
+    shown = sorted(conflict.versions, key=lambda version: version.dot)
+    values = [version.value.encode("utf-8") for version in shown if version.value is not None]
+    return joined_lines(values).decode("utf-8")
 
 
 def settle(conflict: KeyConflict, value: str) -> Deed:
     """Replace all versions by this text."""
-    command = f"kvctl resolve {quoted(conflict.key)} --value {quoted(value)}"
-    return _settled(conflict, command, lambda _: value.encode("utf-8"))
+    words = _resolve(conflict, "--value", value)
+    return _settled(conflict, words, lambda _: value.encode("utf-8"))
 
 
-def _settled(conflict: KeyConflict, command: str, choose: Choice) -> Deed:
+def _resolve(conflict: KeyConflict, rule: str, value: str) -> tuple[str, ...]:
+    return command_words("resolve", [conflict.key], [rule, value])
+
+
+def _settled(conflict: KeyConflict, words: tuple[str, ...], choose: Choice) -> Deed:
     shown = [version.dot for version in conflict.versions]
 
     def perform(handle: ClusterHandle) -> Outcome:
         operation = handle.settle(conflict.key, shown, choose)
         what = "deleted" if operation.op == "del" else "settled"
-        sentence = f"{conflict.key} is {what}: {', '.join(operation.answered)} have it."
+        sentence = f"{brief_text(conflict.key)} is {what}: {', '.join(operation.answered)} have it."
         return Outcome(sentence, operation=operation)
 
-    return Deed(command, perform)
+    return Deed(words, perform)
 
 
 def hold() -> Deed:
@@ -71,7 +72,7 @@ def hold() -> Deed:
         handle.hold_hints(True)
         return Outcome("hints are held.", release())
 
-    return Deed("kvctl hints hold", perform)
+    return Deed(command_words("hints", ["hold"]), perform)
 
 
 def release() -> Deed:
@@ -81,7 +82,7 @@ def release() -> Deed:
         handle.hold_hints(False)
         return Outcome("hints are delivered again.", hold())
 
-    return Deed("kvctl hints release", perform)
+    return Deed(command_words("hints", ["release"]), perform)
 
 
 def push(holders: Sequence[str] = ()) -> Deed:
@@ -91,7 +92,7 @@ def push(holders: Sequence[str] = ()) -> Deed:
         count = handle.push_hints(holders)
         return Outcome(f"{count} hint{'' if count == 1 else 's'} to push.")
 
-    return Deed(f"kvctl handoff {' '.join(holders)}".rstrip(), perform)
+    return Deed(command_words("handoff", holders), perform)
 
 
 def compare(one: str, other: str) -> Deed:
@@ -101,7 +102,7 @@ def compare(one: str, other: str) -> Deed:
         handle.compare(one, other)
         return Outcome(f"{one} and {other} are being compared.")
 
-    return Deed(f"kvctl merkle {one} {other}", perform)
+    return Deed(command_words("merkle", [one, other]), perform)
 
 
 def repair(nodes: Sequence[str] = ()) -> Deed:
@@ -111,4 +112,4 @@ def repair(nodes: Sequence[str] = ()) -> Deed:
         handle.repair(nodes)
         return Outcome(f"{', '.join(nodes) or 'every pair'} is being repaired.")
 
-    return Deed(f"kvctl repair {' '.join(nodes)}".rstrip(), perform)
+    return Deed(command_words("repair", nodes), perform)

@@ -14,20 +14,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.containers import Vertical
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher
 
+from kvctl.text.command_lines import command_line
 from kvctl.tui import replay_control
 from kvctl.tui.cluster_reader import ClusterReader
 from kvctl.tui.dialogs import HelpDialog
-from kvctl.tui.glyphs import BAD, DIM, Glyphs
+from kvctl.tui.glyphs import BAD, Glyphs
 from kvctl.tui.header_line import HeaderLine
 from kvctl.tui.key_map import KeysLine
+from kvctl.tui.notice_line import NoticeLine
 from kvctl.tui.page import Page
 from kvctl.tui.pages import PAGES
 from kvctl.tui.partition_dialog import PartitionDialog
@@ -64,7 +65,6 @@ class WatchingApp(App[None]):
     Screen { background: $background; }
     #pages { height: 1fr; }
     #bottom { dock: bottom; height: auto; }
-    #notice { height: 1; }
     #bottom.-asking #keys { display: none; }
     .-ascii ModalScreen > * { border: ascii $primary; scrollbar-size: 0 0; }
     """
@@ -78,8 +78,12 @@ class WatchingApp(App[None]):
         recorder: Recorder | None = None,
         ascii: bool = False,
         paints_per_s: float = PAINTS_PER_S,
+        cluster_option: str = "",
     ) -> None:
         """`open_reader` None: nothing but what the feed tells is known.
+
+        `cluster_option`: the cluster that shown commands have to name, "" if kvctl means the one
+        that is watched anyway.
 
         `paints_per_s` 0: only `paint` paints and only `look_up` looks things up, for tests.
         """
@@ -92,6 +96,7 @@ class WatchingApp(App[None]):
         self.scene: Scene | None = None
         """What was painted last."""
         self.frozen: ClusterView | None = None
+        self.cluster_option = cluster_option
         self._feed = feed
         self._clock = clock
         self._open_reader = open_reader
@@ -115,7 +120,7 @@ class WatchingApp(App[None]):
             for page in PAGES:
                 yield page()
         with Vertical(id="bottom"):
-            yield Static("", id="notice", markup=False)
+            yield NoticeLine()
             yield KeysLine()
             yield PromptLine()
 
@@ -263,12 +268,12 @@ class WatchingApp(App[None]):
         feed = self._feed
         return replay_control.progress_text(feed) if isinstance(feed, ReplayFeed) else ""
 
-    def notify_line(self, sentence: str, style: str = "", hint: str = "") -> None:
-        """Say something in the line above the keys."""
-        text = Text(sentence, style)
-        if hint:
-            text.append(f"  {hint}", DIM)
-        self.query_one("#notice", Static).update(text, layout=False)
+    def notify_line(
+        self, sentence: str, style: str = "", hint: str = "", command: Sequence[str] = ()
+    ) -> None:
+        """Say something in the line above the keys; `command` are the words after `kvctl`."""
+        line = command_line(command, self.cluster_option)
+        self.query_one(NoticeLine).say(sentence, style, hint, line)
 
     def _show_keys(self) -> None:
         self.query_one(KeysLine).show(self.page, self._glyphs)

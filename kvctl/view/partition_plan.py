@@ -8,11 +8,12 @@ done.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from random import Random
 from typing import NamedTuple
+
+from kvctl.text.command_lines import command_words
 
 BRIDGE = 0
 GROUPS_MAX = 9
@@ -87,13 +88,13 @@ class PartitionPlan(NamedTuple):
                 words.append(f"{one}<>{other}")
         return words
 
-    def command(self) -> str:
-        """The kvctl command that makes exactly this cut; "" if nothing is cut."""
+    def words(self) -> tuple[str, ...]:
+        """The words after `kvctl` that make exactly this cut; none if nothing is cut."""
         if not self.links():
-            return ""
+            return ()
         if self.is_by_groups:
-            return f"kvctl partition {' '.join(','.join(side) for side in self.sides())}"
-        return f"kvctl link {shlex.join(self.link_words())} --drop"
+            return command_words("partition", [",".join(side) for side in self.sides()])
+        return command_words("link", self.link_words(), ["--drop"])
 
 
 def whole(names: Iterable[str]) -> PartitionPlan:

@@ -15,6 +15,7 @@ clock of the second has a gap at 3.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -99,13 +100,29 @@ def bar(entry: Entry, width: int, signs: tuple[str, str, str]) -> str:
 
 
 def joined_lines(values: Sequence[bytes]) -> bytes:
-    """One value with every line of all values, each once, in the order they first appear.
+    """One value with every line of all values: as often as the value has it that has it most often.
 
-    Ends with a newline if any of them does, or if the last line is an empty one, which nobody would
-    see otherwise. What the union of sets is for carts, this is for text.
+    Lines stand in the order in which they first appear: those of the first value as they are, then
+    what each of the others has more. A line is what stands between line feeds, byte by byte, so
+    lines with other ends are other lines. The result ends with a line feed if any value does, or if
+    the last line is an empty one, which nobody would see otherwise. One value alone stays what it
+    is. What the union of sets is for carts, this is for text: the union of multisets.
     """
-    lines = list(dict.fromkeys(line for value in values for line in value.splitlines()))
-    if not lines:
+    joined: list[bytes] = []
+    counts: Counter[bytes] = Counter()
+    for value in values:
+        own: Counter[bytes] = Counter()
+        for line in _lines(value):
+            own[line] += 1
+            if own[line] > counts[line]:
+                counts[line] += 1
+                joined.append(line)
+    if not joined:
         return b""
-    ends = not lines[-1] or any(value.endswith(b"\n") for value in values)
-    return b"\n".join(lines) + (b"\n" if ends else b"")
+    ends = not joined[-1] or any(value.endswith(b"\n") for value in values)
+    return b"\n".join(joined) + (b"\n" if ends else b"")
+
+
+def _lines(value: bytes) -> list[bytes]:
+    lines = value.split(b"\n")
+    return lines if lines[-1] else lines[:-1]

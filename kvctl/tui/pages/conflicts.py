@@ -8,7 +8,9 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from kvctl.text.command_lines import command_words
 from kvctl.tui import replica_deeds
+from kvctl.tui.deeds import brief_text
 from kvctl.tui.edit_dialog import EditDialog
 from kvctl.tui.fixed_table import SCROLLBAR_WIDTH, Cell, Column, FixedTable, Row
 from kvctl.tui.glyphs import DIM, WARN
@@ -19,7 +21,6 @@ from kvctl.tui.sibling_panes import brief, sibling_lines
 from kvctl.tui.text_pane import TextPane
 from kvctl.view.feed import FeedKind
 from kvctl.view.observation import ConflictsSeen, KeyConflict
-from kvctl.view.sibling_clocks import joined_lines
 from kvctl.view.state import ClusterView
 
 AGAIN_AFTER_MS = 15_000
@@ -187,19 +188,19 @@ class ConflictsPage(Page):
         if conflict is None:
             return
         if not all(version.is_whole_text for version in conflict.versions):
-            hint = f"kvctl resolve {conflict.key} --merge CMD can."
-            self.post_message(self.Says("a version is too long, or no text, to be edited.", hint))
+            words = command_words("resolve", [conflict.key], ["--merge", "CMD"])
+            sentence = "a version is too long, or no text, to be edited."
+            self.post_message(self.Says(sentence, "can.", words))
             return
-        values = [version.value for version in conflict.versions if version.value is not None]
-        text = joined_lines([value.encode("utf-8") for value in values]).decode("utf-8")
 
         def on_text(edited: str | None) -> None:
             if edited is None:
-                self.post_message(self.Says(f"{conflict.key} was left as it is."))
+                self.post_message(self.Says(f"{brief_text(conflict.key)} was left as it is."))
             else:
                 self.post_message(self.Wants(replica_deeds.settle(conflict, edited)))
 
-        self.app.push_screen(EditDialog(f"what {conflict.key} should be", text), on_text)
+        text = replica_deeds.joined_text(conflict)
+        self.app.push_screen(EditDialog(conflict.key, text), on_text)
 
 
 def _columns(width: int) -> tuple[Column, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,18 +60,40 @@ def test_of_a_long_history_only_the_end_is_drawn() -> None:
     assert bar(clock_of(one, 0)[0], 6, SIGNS) == "<####@"
 
 
-def test_joining_keeps_every_line_once_in_the_order_of_the_versions() -> None:
+def test_joining_keeps_every_line_as_often_as_one_version_has_it() -> None:
     assert joined_lines([b"a\nb", b"b\nc"]) == b"a\nb\nc"
+    assert joined_lines([b"a\na\nb", b"a\nb\nc"]) == b"a\na\nb\nc"
+    assert joined_lines([b"a\nb", b"a\na\nb"]) == b"a\nb\na"
     assert joined_lines([b"a\n", b"b"]) == b"a\nb\n"
-    assert joined_lines([b"a\n\na"]) == b"a\n\n"
+    assert joined_lines([b"a\r\nb", b"a\r\nc\x0cd"]) == b"a\r\nb\nc\x0cd"
     assert joined_lines([]) == b""
 
 
-@given(st.lists(st.text("abc\n", max_size=8).map(str.encode), max_size=4))
-def test_joining_loses_no_line_and_joining_again_changes_nothing(values: list[bytes]) -> None:
+def lines_of(value: bytes) -> Counter[bytes]:
+    return Counter(value.removesuffix(b"\n").split(b"\n")) if value else Counter()
+
+
+values = st.text("ab\n\r\f\u2028", max_size=8).map(str.encode)
+
+
+@given(st.lists(values, max_size=4))
+def test_joining_is_the_union_of_multisets_of_lines(values: list[bytes]) -> None:
     joined = joined_lines(values)
-    assert set(joined.splitlines()) == {line for value in values for line in value.splitlines()}
-    assert joined_lines([joined]) == joined
+    union: Counter[bytes] = Counter()
+    for value in values:
+        union |= lines_of(value)
+    assert lines_of(joined) == union
+
+
+@given(values, st.lists(values, max_size=3))
+def test_joining_what_is_in_a_value_already_leaves_it_as_it_is(
+    value: bytes, others: list[bytes]
+) -> None:
+    assert joined_lines([value]) == value
+    assert joined_lines([value, value]) == value
+    joined = joined_lines([value, *others])
+    assert joined_lines([joined, value, *others]) == joined
+    assert joined.startswith(value)
 
 
 def test_an_older_scan_does_not_replace_a_newer_one() -> None:
