@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from textual.app import SystemCommand
 from textual.binding import BindingType
-from textual.markup import escape
 from textual.screen import ModalScreen, Screen
 from textual.widgets import ContentSwitcher, Input, TextArea
 
@@ -168,8 +167,9 @@ class KvctlApp(WatchingApp):
         for page in PAGES:
             yield SystemCommand(page.NAME, page.SUMMARY, _call(self.action_show_page, page.NAME))
         for name, command in COMMANDS.items():
-            # Titles are markup there, in which `[ID]` would be a style.
-            usage = escape(command.usage)
+            # Titles are markup there, in which `[ID]` would be a style. Textual's own `escape`
+            # knows lower-case ones only.
+            usage = command.usage.replace("[", r"\[")
             yield SystemCommand(usage, command.summary, _call(self._ask_command, name))
 
     # ------------------------------------------------------------ commands
