@@ -25,11 +25,15 @@ class ReaderGoneError(Exception):
 
 def write_stderr(text: str) -> None:
     """Text to stderr, out at once; a stderr that takes nothing is silenced from then on."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, text: str) -> None:
     try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        stream.write(text)
+        stream.flush()
     except OSError:
-        _silence(sys.stderr)
+        _silence(stream)
 
 
 def print_error(sentence: str) -> None:
@@ -44,22 +48,28 @@ def print_error_lines(text: str) -> None:
 
 
 class Stderr(io.TextIOBase):
-    """stderr for those who draw on it themselves: what `write_stderr` is for sentences."""
+    """stderr for those who draw on it themselves: what `write_stderr` is for sentences.
+
+    It is the stderr of now: rich puts itself in the place of `sys.stderr` while it draws.
+    """
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """That of stderr."""
-        return sys.stderr.encoding
+        return self._stream.encoding
 
     def write(self, text: str) -> int:
-        write_stderr(text)
+        _write(self._stream, text)
         return len(text)
 
     def isatty(self) -> bool:
-        return sys.stderr.isatty()
+        return self._stream.isatty()
 
     def fileno(self) -> int:
-        return sys.stderr.fileno()
+        return self._stream.fileno()
 
 
 def silence_stdout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kvctl.cli.streams import ReaderGoneError, Stderr
+from kvctl.cli.progress import Progress
+from kvctl.cli.streams import ReaderGoneError, print_error
 from kvctl_node.errors import UnavailableError
 from tests.cli.cli_run import Command, without_reader
 from tests.cli.fake_client import FakeClient, stored
@@ -121,12 +123,35 @@ def test_a_broken_pipe_that_is_no_standard_stream_is_no_quiet_end(
     assert outcome.stderr == "error: the system refused: Broken pipe.\n"
 
 
-def test_a_progress_bar_without_a_reader_draws_on(monkeypatch: pytest.MonkeyPatch) -> None:
+class Terminal(io.StringIO):
+    """A terminal that keeps what is drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sentences_are_said_beside_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("load", bytes_total=10, wanted=True) as progress:
+        print_error("line 1: no record \x1b[2J.")
+        progress.advance(5)
+    print_error("1 refused.")
+    said = terminal.getvalue()
+    assert "line 1: no record \\x1b[2J.\n" in said
+    assert said.endswith("1 refused.\n")
+
+
+def test_a_progress_bar_whose_terminal_is_gone_ends_no_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with without_reader() as stderr:
+        monkeypatch.setattr(stderr, "isatty", lambda: True, raising=False)
         monkeypatch.setattr(sys, "stderr", stderr)
-        drawing = Stderr()
-        assert drawing.write("|====  |") == 8
-        assert drawing.write("|===== |") == 8
+        with Progress("load", bytes_total=10, wanted=True) as progress:
+            print_error("line 1: no record.")
+            progress.advance(5)
+        assert progress.records == 1
 
 
 def test_a_shell_sees_the_exit_code_of_a_command_whose_stderr_it_cut_off() -> None:
