@@ -8,6 +8,7 @@ is not covered and survives as a sibling.
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -124,7 +125,8 @@ def resolve(
             run.out.note(f"hint: {run.shown(conflict_hint(found))}")
             raise typer.Exit(int(ExitCode.CONFLICT))
         for version in found.siblings:
-            run.out.note(f"replacing {_brief(run.out, version)}")
+            replaced = run.out.brief(version.value, terminal=sys.stderr.isatty())
+            run.out.note(f"replacing {format_dot(version.dot)}={replaced}")
         settled = _settle(found, pick, value, merge)
         if settled is None:
             result = client.delete(found.key, context=found.context, via=via)

@@ -167,14 +167,18 @@ class Output:
         if hint:
             print_error(f"hint: {hint}")
 
-    def brief(self, value: bytes | None) -> str:
+    def brief(self, value: bytes | None, *, terminal: bool | None = None) -> str:
         """A value of a list on one line, on a terminal its beginning; None is a delete.
 
-        A value may have megabytes, and a list many of them. `note_shortened` says so.
+        A value may have megabytes, and a list many of them. `note_shortened` says so. `terminal`:
+        whether it is for one (default: whether stdout is).
         """
         if value is None:
             return "(deleted)"
-        if not self.is_terminal or len(value) <= VALUE_SHOWN_CHARS:
+        if (
+            not (self.is_terminal if terminal is None else terminal)
+            or len(value) <= VALUE_SHOWN_CHARS
+        ):
             return one_line(value)
         # No character takes more than four bytes: the beginning is whole.
         text = value[: 4 * VALUE_SHOWN_CHARS].decode("utf-8", "surrogateescape")

@@ -213,3 +213,17 @@ def test_every_hostile_key_is_shown_in_full(
 ) -> None:
     for key in HOSTILE_KEYS:
         assert f"error: {printable(key)} is not found." in kvctl_command("get", "--", key).stderr
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_resolve_replaces_is_shortened_where_it_is_read(
+    is_terminal: bool,
+    kvctl_command: Command,
+    fake_client: FakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_client.objects = {"k": stored(b"a" * LARGE, b"b")}
+    monkeypatch.setattr("tests.cli.cli_run._Stream.isatty", lambda _: is_terminal)
+    said = kvctl_command("resolve", "k", "--pick", "n1:2").stderr
+    assert said.startswith("replacing n1:1=aaaa")
+    assert (len(said) > LARGE) is not is_terminal
