@@ -239,6 +239,8 @@ def test_a_wide_key_stands_in_the_middle_of_the_ring_and_moves_nothing() -> None
         shown = named.strip("▀▄█ ")
         assert "~" in shown and shown.startswith("购") and shown.endswith("车")
         assert wcswidth(shown) <= 20
+        left, right = named.split(shown)
+        assert right.strip() == left.strip()[::-1], "both sides of the ring are where they were"
 
     run_dashboard(scenario, *busy_cluster())
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from textual.widgets import Input
 
@@ -125,6 +125,8 @@ def test_a_command_names_the_cluster_if_it_was_named() -> None:
 
 
 @given(words, words)
+@example("-dash", "--value")
+@example("it's", "$(touch pwned)")
 def test_a_command_about_any_key_is_taken_as_that_key(key: str, value: str) -> None:
     for deed, meant in deeds_about_a_key(key, value):
         taken = taken_by_kvctl(words_of(command_line(deed.words))[1:])
@@ -157,6 +159,8 @@ def _cut() -> KeyConflict:
 
 
 @given(words, words)
+@example("-dash", "--value")
+@example("a\x1b[2J", "\u202e\n")
 def test_what_was_copied_does_the_same_behind_the_colon(key: str, value: str) -> None:
     for made in (deeds.put(key, value), deeds.get(key), deeds.delete(key)):
         if value == "-" and made.words[0] == "put":
