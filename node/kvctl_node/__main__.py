@@ -228,7 +228,9 @@ def _way_out(name: str, error: StoreError) -> str:
 def _report(options: argparse.Namespace, error: StoreError, code: int) -> int:
     """Say why the node ends, to whoever watches now and to whoever asks later."""
     # Whoever reads it may have several clusters, each with a node of this name.
-    hint = _way_out(options.name, error).replace("`kvctl ", f"`kvctl -c {options.directory.name} ")
+    tool = "kvctl"
+    hint = _way_out(options.name, error)
+    hint = hint.replace(f"`{tool} ", f"`{tool} -c {options.directory.name} ")
     _tell(options, error.message, hint)
     record = ExitRecord(
         code=code,

@@ -262,6 +262,7 @@ def test_a_notice_fits_and_holds_its_command_whole_or_not_at_all(
 @given(texts, st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=3))
 def test_styles_stay_where_they_were(text: str, places: list[tuple[int, int]]) -> None:
     line = Text(text)
+    text = line.plain  # rich leaves out some control characters by itself
     for start, end in places:
         line.stylize("bold", start, end)
     shown = steady_text(line)
