@@ -9,6 +9,7 @@ ends with 130.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from difflib import get_close_matches
 
@@ -94,13 +95,22 @@ def report_defect(error: Exception, *, json: bool, debug: bool) -> int:
     return int(ExitCode.NO)
 
 
+_FULL = "free some disk space, then try again; what was acknowledged is not lost."
+_HINTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: "make the file system writable, or set KVCTL_HOME to a directory on another one.",
+}
+
+
 def report_system(error: OSError, *, json: bool, debug: bool) -> int:
     """Print what the system refused, and over what; returns the exit code."""
     if debug:
         _print_traceback(error)
     about = f"{error.filename}: " if error.filename else ""
     message = sentence(f"the system refused: {about}{error.strerror or error}")
-    print_failure(int(ExitCode.NO), "system", message, "", json=json)
+    hint = _HINTS.get(error.errno or 0, "")
+    print_failure(int(ExitCode.NO), "system", message, hint, json=json)
     return int(ExitCode.NO)
 
 

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -121,7 +121,8 @@ def _is_still_at(descriptor: int, path: Path) -> bool:
 def _write_holder(descriptor: int, command: str) -> None:
     holder = LockHolder(os.getpid(), command, time.time_ns() // 1_000_000)
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, msgspec.json.encode(holder), 0)
+    with suppress(OSError):  # who holds it is good to know; on a full disk it stays unsaid
+        os.pwrite(descriptor, msgspec.json.encode(holder), 0)
 
 
 def read_holder(path: Path) -> LockHolder | None:

@@ -182,7 +182,9 @@ class Registry:
             except (sqlite3.Error, OSError, *UNREADABLE) as error:
                 raise RegistryError(
                     f"{self.path} cannot be used: {error}.",
-                    hint="kvctl doctor --fix rebuilds it from the clusters' directories.",
+                    hint="free some disk space, then try again."
+                    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+                    else "kvctl doctor --fix rebuilds it from the clusters' directories.",
                 ) from error
 
 

@@ -8,6 +8,7 @@ supervisors, in any number of processes, may be used on the same home.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import time
@@ -44,7 +45,7 @@ from kvctl.cluster.observe import locate, observe
 from kvctl.cluster.options import UpOptions
 from kvctl.cluster.processes import ProcessState, end_processes, find_deferred, find_nodes, state_of
 from kvctl.cluster.quorum_change import change_quorum
-from kvctl.cluster.run_state import ClusterRun, Registry
+from kvctl.cluster.run_state import ClusterRun, Registry, RegistryError
 from kvctl.cluster.strays import clear_place, end_unclaimed, unclaimed_by_others
 from kvctl.errors import CopiedClusterError, HomeError, NewerFormatError
 from kvctl_node.config import ClusterConfig
@@ -53,6 +54,19 @@ from kvctl_node.errors import ConfigError, StoreError
 
 def _tell_nobody(sentence: str) -> None:
     """The default for `notify`."""
+
+
+@contextmanager
+def _on_a_full_disk(*, go_on: bool) -> Iterator[None]:
+    """What cannot be noted for want of room need not be, where it is deleted in a moment."""
+    try:
+        yield
+    except RegistryError:
+        if not go_on:
+            raise
+    except OSError as error:
+        if not go_on or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 class Supervisor:
@@ -199,8 +213,9 @@ class Supervisor:
             if config is not None:
                 held = HeldCluster(directory, config, self.home)
                 ephemeral = held.run.ephemeral
-                stopped, killed = lifecycle.stop_nodes(held, (), grace_s=grace_s)
-                held.remember_cluster(msgspec.structs.replace(held.run, expiry=None))
+                with _on_a_full_disk(go_on=purge or ephemeral):
+                    stopped, killed = lifecycle.stop_nodes(held, (), grace_s=grace_s)
+                    held.remember_cluster(msgspec.structs.replace(held.run, expiry=None))
             strays = unclaimed_by_others(directory)
             helpers = [one for one in find_deferred(directory.path) if one.pid != os.getpid()]
             stubborn = end_processes([node.identity for node in strays] + helpers, grace_s=grace_s)

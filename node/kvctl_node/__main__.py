@@ -28,7 +28,7 @@ import random
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -67,6 +67,8 @@ EXIT_DATA_DIRECTORY = 73
 EXIT_STORAGE = 74
 EXIT_PORT_TAKEN = 75
 EXIT_FILE_NAME = "exit.json"
+EXIT_ROOM_FILE_NAME = "exit.room"
+EXIT_ROOM_BYTES = 4096
 
 logger = logging.getLogger("kvctl_node.main")
 
@@ -117,6 +119,7 @@ def _serve(options: argparse.Namespace) -> None:
         resources.callback(storage.close)
         # Only now, holding the directory's lock, are the files in it ours to touch.
         (home / EXIT_FILE_NAME).unlink(missing_ok=True)
+        _set_room_aside(home)
         resources.callback(close_node_log, open_node_log(home))
         faults = LinkFaults(options.name, random.Random())
         transport = ZmqTransport(config, options.name, options.directory / "keys", clock, faults)
@@ -242,19 +245,39 @@ def _report(options: argparse.Namespace, error: StoreError, code: int) -> int:
     )
     home = _home(options)
     if home.is_dir():
-        draft = home / f"{EXIT_FILE_NAME}.{os.getpid()}"
         try:
-            draft.write_bytes(msgspec.json.encode(record))
-            draft.replace(home / EXIT_FILE_NAME)
+            _leave_note(home, msgspec.json.encode(record))
         except OSError as failure:
-            print(f"could not write {EXIT_FILE_NAME}: {failure.strerror}", file=sys.stderr)  # noqa: T201
+            _tell(options, f"could not write {EXIT_FILE_NAME}: {failure.strerror}.", "")
     return code
 
 
+def _leave_note(home: Path, note: bytes) -> None:
+    """Write `exit.json`; on a full disk, into the room that was set aside for it."""
+    draft = home / f"{EXIT_FILE_NAME}.{os.getpid()}"
+    try:
+        draft.write_bytes(note)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        draft = home / EXIT_ROOM_FILE_NAME
+        with draft.open("r+b") as room:
+            room.write(note.ljust(EXIT_ROOM_BYTES))
+    draft.replace(home / EXIT_FILE_NAME)
+
+
+def _set_room_aside(home: Path) -> None:
+    """Keep some bytes of the disk for the last words of a node that ends because it is full."""
+    room = home / EXIT_ROOM_FILE_NAME
+    if not room.exists() or room.stat().st_size != EXIT_ROOM_BYTES:
+        room.write_bytes(bytes(EXIT_ROOM_BYTES))
+
+
 def _tell(options: argparse.Namespace, message: str, hint: str) -> None:
-    print(f"node {options.name}: {message}", file=sys.stderr)  # noqa: T201
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
+    # Its stderr is a file: on a full disk it takes nothing, and that is what there is to tell.
+    with suppress(OSError):
+        print(f"node {options.name}: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kvctl_node import __main__ as node_main
 from kvctl_node.__main__ import main
 from kvctl_node.config import ClusterConfig, encode_config
 from kvctl_node.errors import StorageFullError
@@ -236,3 +238,21 @@ def test_a_node_serves_as_its_own_process_and_stops_cleanly_when_told(home: Home
     )
     assert storage.metadata("clean_stop") == b"1"
     storage.close()
+
+
+def test_a_node_that_ends_for_want_of_room_still_says_why(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be written any more, not even to stderr, which is a file."""
+    home.node.mkdir(parents=True, exist_ok=True)
+    node_main._set_room_aside(home.node)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("builtins.print", full)
+    options = node_main._parse(home.arguments())
+    error = StorageFullError("The disk is full while committing a turn.", hint="free some space.")
+    assert node_main._report(options, error, 74) == 74
+    assert home.exit_record()["message"] == "The disk is full while committing a turn."
