@@ -205,7 +205,8 @@ def get(key: str) -> Deed:
 
     def perform(handle: ClusterHandle) -> Outcome:
         operation, shown = handle.get(key)
-        return Outcome(f"{brief_text(key)}: {brief_text(shown)}.", operation=operation)
+        size = f" ({len(shown)} characters)" if len(shown) > BRIEF_WIDTH else ""
+        return Outcome(f"{brief_text(key)}: {brief_text(shown)}{size}.", operation=operation)
 
     return Deed(command_words("get", [key]), perform)
 

@@ -11,6 +11,7 @@ The cursor stays with its row, by the row's key, wherever that row moves to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -22,7 +23,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from kvctl.text.cells import fitted, steady
+from kvctl.text.cells import MARKS_MAX, fitted, steady
 
 SCROLLBAR_WIDTH = 2
 """What a table that is higher than its pane loses of its width."""
@@ -236,6 +237,13 @@ class FixedTable(ScrollView, can_focus=True):
         segments = []
         for column, cell in zip(self.columns, cells, strict=False):
             style = Style.parse(cell.style) + over if cell.style else over
-            text = fitted(steady(cell.text), column.width, right=column.right)
-            segments.append(Segment(f"{text} ", style))
+            # No more of a text than can be seen, of letters with all the marks there may be.
+            seen = cell.text[: (column.width + 1) * (1 + MARKS_MAX)]
+            segments.append(Segment(_fit(seen, column.width, column.right), style))
         return Strip(segments)
+
+
+@lru_cache(maxsize=4096)
+def _fit(text: str, width: int, right: bool) -> str:
+    """A cell and the space behind it. Remembered: most cells are, paint after paint, the same."""
+    return fitted(steady(text), width, right=right) + " "

@@ -51,8 +51,9 @@ class ConflictsPage(Page):
         "block for each of its writes that the version has seen. All versions share the common "
         "past; the diamond is the version's own write, which the others have not seen: it breaks "
         "their dominance, so none of them is newer. t keeps the chosen version, m joins the lines "
-        "of all, e lets you write what it should be. The key is read again before it is written; "
-        "if its versions are other ones by then, nothing is written."
+        "of all, each as often as the version has it that has it most often, e lets you write what "
+        "it should be. What cannot be printed is shown by its code, such as \\x1b. The key is read "
+        "again before it is written; if its versions are other ones by then, nothing is written."
     )
     DEFAULT_CSS = """
     ConflictsPage #conflict-keys { height: auto; max-height: 35%; margin-bottom: 1; }
