@@ -10,11 +10,13 @@
 * `scene`: what a page is given to paint: the view and what follows from it, computed once.
 * `fixed_table`, `text_pane`, `ring_pane`, `header_line`: widgets that redraw only the lines that
   changed.
+* `steady_text`, `wrapped_text`, `notice_line`: text from anywhere, made safe where it is drawn.
 * `node_rows`, `operation_rows`, `node_detail`: a view's parts as cells and lines.
 * `deeds`, `replica_deeds`, `command_line`: what can be done to the cluster, by key or command.
 * `cluster_handle`, `cluster_reader`: what is done to a cluster, and what only one page shows and is
   looked up while it is shown; `local_cluster_handle`, `local_cluster_reader` do it, loaded late.
-* `dialogs`, `partition_dialog`, `edit_dialog`: questions, help, planning a cut, writing a value.
+* `dialogs`, `partition_dialog`, `edit_dialog`: questions, help, planning a cut, writing a value;
+  `held_text`: any text as an editor can hold it.
 * `web`: the same in a browser of this machine.
 
 It attaches to a running cluster and never owns it: it may be closed or killed at any moment.
