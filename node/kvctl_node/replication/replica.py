@@ -15,7 +15,6 @@ from kvctl_node.causality.causal_context import CausalContext, Dot
 from kvctl_node.causality.one_write import basis_of
 from kvctl_node.causality.recent_requests import (
     NO_REQUESTS,
-    PER_CLIENT,
     Applied,
     RecentRequests,
     decode_recent,
@@ -44,6 +43,9 @@ from kvctl_node.ports import Record, StorageEngine
 from kvctl_node.replication.doubted_copies import DoubtedCopies
 from kvctl_node.replication.merkle_tree import MerkleTree
 from kvctl_node.replication.shared_copies import SharedCopies
+
+FORGET_FROM = 8
+"""Shorter memories are left as they are: forgetting takes longer than keeping."""
 
 
 class Minted(msgspec.Struct, frozen=True, gc=False):
@@ -268,7 +270,7 @@ class Replica:
     ) -> Record:
         """Store a minted object in the place of the copy `local`, and remember its request."""
         before = NO_REQUESTS if local is None else decode_recent(local.recent)
-        settled = self.shared.settled_requests(key) if len(before.applied) >= PER_CLIENT else ()
+        settled = self.shared.settled_requests(key) if len(before.applied) >= FORGET_FROM else ()
         remembered = before.with_request(
             applied,
             entries_max=self._limits.recent_requests_max,
